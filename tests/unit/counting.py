@@ -1,4 +1,4 @@
-"""Costs that are counted, not timed: they are the same on every machine."""
+"""Costs that are counted instead of timed, so that they are the same on every machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def lines_executed(call: Callable[[], Any]) -> int:
-    """How many lines of Python ``call`` executes in this thread, without finalizers of others."""
+    """Count the lines of Python that ``call`` executes in this thread, without other finalizers."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: Any) -> Any:

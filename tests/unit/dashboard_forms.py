@@ -1,4 +1,4 @@
-"""What tests of the dashboard do as a browser does it."""
+"""Forms of the dashboard, submitted as a browser does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 import httpx
 
-# What a browser sends when somebody types an address or follows a link.
+# What a browser sends for a typed address or a followed link.
 NAVIGATION = {
     "accept": "text/html,application/xhtml+xml",
     "sec-fetch-site": "none",
@@ -16,7 +16,7 @@ NAVIGATION = {
 
 
 def secret_in(page: httpx.Response) -> str:
-    """What the forms of a page carry."""
+    """Return the secret in the forms of a page."""
     found = re.search(r'name="secret" value="([0-9a-f]{64})"', page.text)
     assert found, f"no form on {page.url}: {page.status_code}"
     return found[1]
@@ -25,7 +25,7 @@ def secret_in(page: httpx.Response) -> str:
 async def submit(
     browser: httpx.AsyncClient, page: str, action: str, **fields: str
 ) -> httpx.Response:
-    """Look at ``page``, and send the form on it that goes to ``action``."""
+    """Get ``page``, and submit its form that goes to ``action``."""
     seen = await browser.get(page)
     assert f'action="{action}"' in seen.text, f"{page} has no form for {action}"
     base = str(browser.base_url).rstrip("/")

@@ -147,7 +147,7 @@ def unstorable() -> object:
 
 
 def fork_and_return() -> str:
-    """Both processes return; only the first one is the step's."""
+    """Fork, and return in both processes; only the first one belongs to the step."""
     return "child" if os.fork() == 0 else "parent"
 
 
@@ -157,13 +157,13 @@ def close_descriptors() -> None:
 
 
 def signals_of_the_process() -> tuple[bool, bool]:
-    """Whether SIGTERM has its default action, and is not blocked."""
+    """Return whether SIGTERM has its default action and is not blocked."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     return signal.getsignal(signal.SIGTERM) == signal.SIG_DFL, signal.SIGTERM not in blocked
 
 
-# The following write their process id (and that of what they have started) to a named pipe, and
-# then do not return.
+# The following functions write their process id (and those of their children) to a named pipe, and
+# do not return.
 
 
 def _tell(path: str, *numbers: int) -> None:
@@ -183,7 +183,7 @@ def hang_stubbornly(path: str) -> None:
 
 
 def hang_with_the_lock(path: str) -> None:
-    """Hang in C, with the interpreter's lock held."""
+    """Hang in C code that holds the interpreter's lock."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _tell(path, os.getpid())
     re.match(r"(a+)+$", "a" * 64 + "b")
@@ -199,7 +199,7 @@ def hang_with_a_child(path: str) -> None:
 
 
 def wait_for(told: str, answer: str) -> int:
-    """Tell that it executes, and return when it is answered."""
+    """Report that it executes, and return after an answer."""
     _tell(told, os.getpid())
     with open(answer) as pipe:
         pipe.read()

@@ -155,7 +155,7 @@ class Computed(BaseModel):
 
 
 class NotIdempotent(BaseModel):
-    """Splits a text, and refuses the list that comes of it."""
+    """Its validator splits a text, and refuses the resulting list."""
 
     parts: list[str]
 

@@ -1,4 +1,4 @@
-"""Payloads given by hand, as the handler's annotation wants them."""
+"""Payloads are converted to the handler's annotation."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_an_own_copy_of_the_schedules_payload_keeps_the_zone() -> None:
 
 
 class Mine(SchedulePayload):
-    """An application's own, with an addition."""
+    """A subclass of the application with an additional field."""
 
     note: str = ""
 

@@ -26,7 +26,7 @@ def test_it_doubles_up_to_the_maximum() -> None:
     assert seconds(Backoff(0), 3) == [0, 0, 0]
 
 
-def test_jitter_shortens_by_its_share_at_most() -> None:
+def test_jitter_shortens_by_at_most_its_fraction() -> None:
     assert seconds(Backoff(8, jitter=0.25), 1, 1.0) == [6]
     assert seconds(Backoff(8, jitter=1), 1, 0.5) == [4]
     assert seconds(Backoff(8, jitter=0), 1, 0.9) == [8]

@@ -20,13 +20,14 @@ from polos._core.bridge import LoopBridge
 
 @pytest.fixture
 def allocations() -> ModuleType:
-    """CPython's own means to let allocations fail."""
+    """CPython's module that makes allocations fail."""
     return pytest.importorskip("_testcapi", reason="this Python is without its tests' module")
 
 
-class Poor:
-    """Has bridges listen without memory: for three allocations, from the first one on, then from
-    the second, and so on.
+class LowMemory:
+    """Makes three allocations fail when a bridge reads answers.
+
+    First from the first allocation on, then from the second, and so on.
     """
 
     def __init__(self, allocations: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +71,7 @@ def test_loops_that_are_over_leave_no_descriptors(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(sys.platform != "linux", reason="counts descriptors in /proc")
 def test_workers_that_are_over_leave_no_descriptors() -> None:
-    """Also while their client lives on, as where an application restarts its worker."""
+    """Also while their client stays open, as in an application that restarts its worker."""
 
     @workflow(id="light")
     async def light() -> None: ...
@@ -149,14 +150,14 @@ def test_a_caller_that_gives_up_waiting_for_a_run_leaves_nothing_behind(
 
     client = PolosClient()
     try:
-        handle = asyncio.run(never_ends.invoke(client))  # no worker runs it
+        handle = asyncio.run(never_ends.invoke(client))  # no worker executes it
         for _ in range(3):
             give_up(handle)
             asyncio.run(schedules.list(client))
         before = _descriptor_count()
         for _ in range(20):
             give_up(handle)
-        # What the last loop left is released when the next one asks for something.
+        # What the last loop left is released at the next request of another loop.
         asyncio.run(schedules.list(client))
         assert client._opened().wait_count() == 0
         # Each that is left behind has one or more. A pool of connections may have grown a little.
@@ -167,15 +168,15 @@ def test_a_caller_that_gives_up_waiting_for_a_run_leaves_nothing_behind(
 
 @pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(sys.platform == "win32", reason="rung for in another thread there")
-async def test_answers_for_which_memory_is_lacking_come_when_there_is_some(
+async def test_answers_that_lack_memory_come_when_there_is_some(
     allocations: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
     client = PolosClient()
-    poor = Poor(allocations, monkeypatch)
+    poor = LowMemory(allocations, monkeypatch)
     poor.bridge = bridge = LoopBridge(loop)
     try:
-        # Nobody waits for them: a future that has no memory to say that it is done is beyond us.
+        # Nothing awaits them, since a future without memory to complete can't be helped.
         answers: list[asyncio.Future[str]] = [loop.create_future() for _ in range(30)]
         for answer in answers:
             client._opened().submit('{"list_runs": {"limit": 1}}', bridge.core, answer)
@@ -195,7 +196,7 @@ async def test_answers_for_which_memory_is_lacking_come_when_there_is_some(
 
 @pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(sys.platform == "win32", reason="rung for in another thread there")
-async def test_runs_for_which_memory_is_lacking_start_once_when_there_is_some(
+async def test_runs_that_lack_memory_start_once_when_there_is_some(
     allocations: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: Counter[str] = Counter()
@@ -205,10 +206,10 @@ async def test_runs_for_which_memory_is_lacking_start_once_when_there_is_some(
         started[ctx.run_id] += 1
 
     client = PolosClient()
-    poor = Poor(allocations, monkeypatch)
+    poor = LowMemory(allocations, monkeypatch)
     async with Worker(client, workflows=[counted]) as worker:
         assert worker._executor is not None
-        worker._executor.watchdog.close()  # it would start a thread, also without memory
+        worker._executor.watchdog.close()  # it would start a thread, even without memory
         poor.bridge = worker._executor.bridge
         handles = await asyncio.gather(*(runs.invoke(client, counted) for _ in range(20)))
         await asyncio.wait_for(asyncio.gather(*(handle.result() for handle in handles)), 30)
@@ -217,7 +218,7 @@ async def test_runs_for_which_memory_is_lacking_start_once_when_there_is_some(
     client.close()
 
 
-async def test_an_event_that_cannot_be_handled_holds_up_none_behind_it(
+async def test_an_event_that_cannot_be_handled_delays_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     handled: list[str] = []

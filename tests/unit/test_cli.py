@@ -1,4 +1,4 @@
-"""The command line: what it says, to whom, and with which exit code."""
+"""The command line: output, stream, and exit code."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ async def hello(ctx):
 """
 
 
-class Said(NamedTuple):
-    """What a command left behind."""
+class CommandResult(NamedTuple):
+    """The result of a command."""
 
     code: int
     out: str
@@ -53,16 +53,16 @@ class Said(NamedTuple):
 @pytest.fixture
 def polos(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Callable[..., Said]]:
-    """The command, in this process, in a folder of its own."""
+) -> Iterator[Callable[..., CommandResult]]:
+    """Runs the command in this process, in its own folder."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
 
-    def call(*arguments: str) -> Said:
+    def call(*arguments: str) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["polos", *arguments])
         with isolated_registry(), pytest.raises(SystemExit) as ended:
             cli.main()
-        return Said(ended.value.code, *capsys.readouterr())  # type: ignore[arg-type]
+        return CommandResult(ended.value.code, *capsys.readouterr())  # type: ignore[arg-type]
 
     yield call
     for name in set(sys.modules) - before:
@@ -75,16 +75,18 @@ def polos(
 
 
 @pytest.mark.parametrize("how", ["version", "--version"])
-def test_the_version_is_printed(polos: Callable[..., Said], how: str) -> None:
+def test_the_version_is_printed(polos: Callable[..., CommandResult], how: str) -> None:
     assert polos(how) == (0, f"polos {__version__}\n", "")
 
 
-def test_without_arguments_it_shows_its_commands(polos: Callable[..., Said]) -> None:
+def test_without_arguments_it_shows_its_commands(polos: Callable[..., CommandResult]) -> None:
     said = polos()
     assert all(command in said.out + said.err for command in ("run", "explain", "demo", "version"))
 
 
-def test_a_mistyped_command_is_answered_with_the_nearest(polos: Callable[..., Said]) -> None:
+def test_a_mistyped_command_is_answered_with_the_nearest(
+    polos: Callable[..., CommandResult],
+) -> None:
     said = polos("explian")
     assert said.code == 2
     assert "explain" in said.err
@@ -93,7 +95,7 @@ def test_a_mistyped_command_is_answered_with_the_nearest(polos: Callable[..., Sa
 # --- explain ---------------------------------------------------------------------------------
 
 
-def test_explain_says_what_an_expression_means(polos: Callable[..., Said]) -> None:
+def test_explain_says_what_an_expression_means(polos: Callable[..., CommandResult]) -> None:
     said = polos("explain", "30 2 * * *", "--tz", "America/New_York", "--count", "3")
     first, *slots = said.out.splitlines()
     assert said.code == 0
@@ -101,7 +103,7 @@ def test_explain_says_what_an_expression_means(polos: Callable[..., Said]) -> No
     assert len([line for line in slots if "02:30-0" in line]) == 3
 
 
-def test_explain_takes_five_unquoted_fields(polos: Callable[..., Said]) -> None:
+def test_explain_takes_five_unquoted_fields(polos: Callable[..., CommandResult]) -> None:
     assert polos("explain", "0", "9", "1", "1", "1").code == 0
 
 
@@ -118,7 +120,7 @@ def test_explain_takes_five_unquoted_fields(polos: Callable[..., Said]) -> None:
     ],
 )
 def test_explain_refuses_in_one_sentence(
-    polos: Callable[..., Said], arguments: list[str], expected: str
+    polos: Callable[..., CommandResult], arguments: list[str], expected: str
 ) -> None:
     said = polos("explain", *arguments)
     assert said.code == 2
@@ -158,7 +160,11 @@ def test_explain_refuses_in_one_sentence(
     ],
 )
 def test_run_says_what_is_wrong(
-    polos: Callable[..., Said], tmp_path: Path, arguments: list[str], code: int, expected: str
+    polos: Callable[..., CommandResult],
+    tmp_path: Path,
+    arguments: list[str],
+    code: int,
+    expected: str,
 ) -> None:
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "empty.py").write_text("")
@@ -180,7 +186,7 @@ def test_run_says_what_is_wrong(
 
 @pytest.mark.parametrize("target", ["broken.py", "broken"])
 def test_a_file_that_raises_shows_its_own_traceback(
-    polos: Callable[..., Said], tmp_path: Path, target: str
+    polos: Callable[..., CommandResult], tmp_path: Path, target: str
 ) -> None:
     (tmp_path / "broken.py").write_text("def inner():\n    return {}['key']\n\ninner()\n")
     said = polos("run", target)
@@ -192,7 +198,9 @@ def test_a_file_that_raises_shows_its_own_traceback(
     assert said.err.endswith(f"polos: `{target}` can't be imported\n")
 
 
-def test_a_file_with_a_syntax_error_shows_where(polos: Callable[..., Said], tmp_path: Path) -> None:
+def test_a_file_with_a_syntax_error_shows_where(
+    polos: Callable[..., CommandResult], tmp_path: Path
+) -> None:
     (tmp_path / "typo.py").write_text("x = 1\ndef f(:\n")
     said = polos("run", "typo.py")
     assert 'typo.py", line 2' in said.err
@@ -200,7 +208,7 @@ def test_a_file_with_a_syntax_error_shows_where(polos: Callable[..., Said], tmp_
 
 
 def test_a_module_that_an_import_lacks_isnt_mistaken_for_the_target(
-    polos: Callable[..., Said], tmp_path: Path
+    polos: Callable[..., CommandResult], tmp_path: Path
 ) -> None:
     (tmp_path / "app.py").write_text("import nothing_of_that_name")
     said = polos("run", "app")
@@ -209,7 +217,7 @@ def test_a_module_that_an_import_lacks_isnt_mistaken_for_the_target(
 
 
 def test_a_refused_decorator_shows_its_line_and_none_of_ours(
-    polos: Callable[..., Said], tmp_path: Path
+    polos: Callable[..., CommandResult], tmp_path: Path
 ) -> None:
     (tmp_path / "app.py").write_text(
         'from polos import workflow\n\n@workflow(schedule="0 25 * * *")\ndef report(): ...\n'
@@ -225,7 +233,7 @@ def test_a_refused_decorator_shows_its_line_and_none_of_ours(
 
 
 class Process:
-    """``polos run`` in a process of its own."""
+    """``polos run`` in a separate process."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -238,17 +246,17 @@ class Process:
         )
 
     def read_err_until(self, expected: str) -> list[str]:
-        """The lines of stderr up to the first with ``expected``."""
+        """Return the lines of stderr up to the first with ``expected``."""
         assert self._process.stderr is not None
         lines = []
         for line in self._process.stderr:
             lines.append(line.rstrip())
             if expected in line:
                 return lines
-        raise AssertionError(f"it ended without saying {expected!r}: {lines}")
+        raise AssertionError(f"it ended without {expected!r}: {lines}")
 
     def read_out(self) -> str:
-        """A line of stdout."""
+        """Return a line of stdout."""
         assert self._process.stdout is not None
         return self._process.stdout.readline().rstrip()
 
@@ -256,7 +264,7 @@ class Process:
         self._process.send_signal(number)
 
     def end(self) -> tuple[int, list[str]]:
-        """Exit code and the rest of stderr."""
+        """Return the exit code and the rest of stderr."""
         _, err = self._process.communicate()
         return self._process.returncode, err.splitlines()
 

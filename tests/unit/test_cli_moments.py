@@ -1,4 +1,4 @@
-"""Times and durations as they are typed on the command line, and as it shows them."""
+"""Times and durations on the command line: parsing and formatting."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every value comes back as it was: equal, and of the same types all the way down."""
+"""Every value is restored as it was: equal, with the same types at every depth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEW_YORK = ZoneInfo("America/New_York")
 
 
 def same(a: Any, b: Any) -> bool:
-    """Equality that tells 1 from True, 0.0 from -0.0, and a list from a tuple."""
+    """Equality that distinguishes 1 from True, 0.0 from -0.0, and a list from a tuple."""
     if type(a) is not type(b):
         return False
     if isinstance(a, float):
@@ -127,7 +127,7 @@ VALUES = [
 
 
 def name_of(value: Any) -> str:
-    """The same in every process: hashes of texts, and so the order of sets, are not."""
+    """A name that is the same in every process, unlike hashes of texts and the order of sets."""
     if type(value) is int:
         return f"int of {value.bit_length()} bits"
     if type(value) is set:
@@ -224,14 +224,14 @@ def test_any_json_comes_back_as_it_was(value: Any) -> None:
     assert same(back(value), value)
 
 
-# Where every byte of an estimate matters, and where a part is looked at twice.
+# Cases in which every byte of an estimate matters, and in which a part is estimated twice.
 SMALL = [*range(10), -1, 10, [], {}, "", [0], {"": 0}, 0.0, {"": 0.0}, [[]], [{}], [0.5, 1, ""]]
 SHORT = type("U", (AnyUrl,), {"__module__": "m"})  # little beside the value of a URL
 LONG_KEYS = [{"k" * 100: 1, 2: 3}, {"\ud800": 1, "k" * 100: 2}, {"k" * 100: 1, "\udfff": 2}]
 
 
 def fits_exactly(value: Any) -> None:
-    """Stored under a limit of its size; one byte less is refused, with no larger a size named."""
+    """Expect that a limit of its size suffices; one byte less is refused with at most that size."""
     size = len(encode(value))
     assert len(encode(value, limit=size)) == size
     if value is None:
@@ -247,7 +247,7 @@ def test_a_value_that_is_as_large_as_the_limit_is_stored(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [*SMALL, *LONG_KEYS, *VALUES, SHORT("a:b")], ids=name_of)
-def test_no_value_is_taken_for_larger_than_it_is(value: Any) -> None:
+def test_no_size_is_overestimated(value: Any) -> None:
     fits_exactly(value)
     fits_exactly([value, (value,), {1: value}])
 
@@ -273,7 +273,7 @@ def test_an_offset_below_a_second_comes_back(micros: int, name: str | None) -> N
     "text", [r'{"\u0024polos":"tuple","v":[1,2]}', r'[{"\u0024polos":"tuple","v":[]}]']
 )
 def test_a_tag_is_a_tag_however_its_dollar_sign_is_spelled(text: str) -> None:
-    """Another program may have rewritten the row, and JSON has escapes for every character."""
+    """Another program may have rewritten the row, and JSON can escape every character."""
     plain = text.replace("\\u0024", "$")
     assert plain != text
     assert decode(text) == decode(text.encode()) == decode(plain) == decode(plain.encode())

@@ -1,4 +1,4 @@
-"""How a stored name leads back to a class: after a restart, a move, a change."""
+"""How a stored name is resolved to a class after a restart, a move, or a change."""
 
 from __future__ import annotations
 
@@ -122,7 +122,10 @@ def test_a_local_class_is_found_through_the_annotation() -> None:
     other_local, other_outer = make()
     found = decode(data, dict[str, list[other_outer]] | None)
     assert type(found) is other_outer
-    if sys.version_info < (3, 14):  # `inner: Local` is text, which only newer ones can resolve
+    if sys.version_info < (
+        3,
+        14,
+    ):  # `inner: Local` is a string, which only newer versions can resolve
         other_outer.__annotations__["inner"] = other_local
     assert type(found.inner).__qualname__ == other_local.__qualname__
 
@@ -158,7 +161,7 @@ def test_a_name_that_was_imported_from_elsewhere_is_not_the_class() -> None:
         del sys.modules["before_the_move"]
 
 
-def test_looking_for_a_class_runs_no_code() -> None:
+def test_finding_a_class_executes_no_code() -> None:
     class Lazy(types.ModuleType):
         def __getattr__(self, name: str) -> Any:
             raise AssertionError("looked at")
@@ -184,7 +187,7 @@ def test_looking_for_a_class_runs_no_code() -> None:
 
 @pytest.fixture
 def version(request: pytest.FixtureRequest) -> Any:
-    """Define the module ``evolving`` from source: its classes are those of one version."""
+    """Define the module ``evolving`` from the source of one version."""
 
     def define(source: str) -> Any:
         module = types.ModuleType("evolving")
@@ -225,7 +228,7 @@ INCOMPATIBLE = [
 
 
 @pytest.mark.parametrize(("old", "new", "name", "value"), COMPATIBLE)
-def test_a_compatible_change_is_validated_and_taken(
+def test_a_compatible_change_is_validated_and_accepted(
     version: Any, old: str, new: str, name: str, value: Any
 ) -> None:
     data = encode(version(old).C(a=1))
@@ -350,7 +353,7 @@ def test_a_changed_model_is_restored_by_the_names_that_its_fields_are_validated_
 def test_fields_that_an_unchanged_class_does_not_have_are_an_error(
     version: Any, source: str
 ) -> None:
-    """Else a stored row could set any attribute, such as one that shadows a method."""
+    """Otherwise a stored row could set any attribute, such as one that shadows a method."""
     data = encode(version(source).C(a=1))
     assert decode(data).a == 1
     with pytest.raises(SerializationError, match="isn't a valid"):

@@ -1,4 +1,4 @@
-"""What can't be stored, and what can't be read, is said clearly - and runs no code."""
+"""Values that can't be stored or read cause clear errors, and execute no code."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Evil:
 
 
 class FloatLike(float):
-    """As numpy.float64 is: a float, and then not."""
+    """Derived from float, like numpy.float64."""
 
 
 async def coroutine() -> None: ...
@@ -354,7 +354,7 @@ def test_what_newer_pythons_parse_at_any_depth_is_too_deep(monkeypatch: pytest.M
     deep: Any = []
     for _ in range(3_000):
         deep = [deep] if len(deep) % 2 else {"a": deep}
-    # As Python 3.14 does it; older ones raise RecursionError.
+    # Like Python 3.14; older versions raise RecursionError.
     monkeypatch.setattr("polos._codec.codec.json.loads", lambda data: deep)
     with pytest.raises(SerializationError, match="nested too deeply"):
         decode(b"[" * 100_000 + b"]" * 100_000)

@@ -1,4 +1,4 @@
-"""What commands write to their output streams."""
+"""The output streams of commands."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What the tests themselves must not do: depend on chance, on real time, or on other tests.
+"""Tests must not depend on chance, on real time, or on other tests.
 
-Torture is left out: it is about real time, and prints the seed of what it decides by chance.
+The torture is excluded: it is about real time, and prints the seed of its random choices.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ FILES = sorted(
     for path in (TESTS / folder).glob("**/*.py")
 )
 
-# What tells or spends real time, or decides by chance. Deadlines of waits for other processes are
-# in `tests/conftest.py`.
+# Calls that read or spend real time, or that choose at random. Deadlines of waits for other
+# processes are in `tests/conftest.py`.
 REAL_TIME = {"time.perf_counter", "time.process_time", "time.monotonic", "time.sleep", "time.time"}
 CHANCE = {f"random.{name}" for name in ("random", "choice", "randint", "randrange", "shuffle")}
 ALLOWED = {
-    ("test_benchmarks.py", "time.time"),  # told to a program, decides nothing
+    ("test_benchmarks.py", "time.time"),  # passed to a program, without effect on the result
     ("test_failures.py", "time.monotonic"),  # the deadline of a wait in a thread
 }
 
-# Secrets, ids and digests are hexadecimal: they contain such a text now and then.
+# Secrets, ids, and digests are hexadecimal, so they sometimes contain such a text.
 HEXADECIMAL = re.compile(r"[0-9a-f]{1,8}")
 PAGES = {"text", "html"}
 
@@ -48,7 +48,7 @@ def page_of(node: ast.expr) -> str:
 
 
 def found(source: str, name: str = "") -> Iterator[str]:
-    """What is wrong in a test's source, with its line."""
+    """Return the problems in a test's source, with their lines."""
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Call):
             called = dotted(node.func)

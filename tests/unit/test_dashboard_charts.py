@@ -1,4 +1,4 @@
-"""Where things are in the pictures of the dashboard, and how durations are said."""
+"""Positions in the charts of the dashboard, and texts of durations."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_day_begins_on_the_quarter_of_an_hour_and_counts_by_it():
     day = charts.agenda([Due("a", slot) for slot in slots], NOW)
     assert day.start == NOW.replace(minute=0)
     [lane] = day.lanes
-    assert lane.total == 4  # the fourth is behind the picture's end, the fifth isn't of this day
+    assert lane.total == 4  # the fourth is beyond the chart's end, the fifth is on another day
     first, second = lane.bars
     assert (first.x, first.label) == (0.0, "2 slots")
     assert second.x == pytest.approx(100 / 96 * 2)
@@ -45,7 +45,7 @@ def due_within_a_day(**spec: Any) -> list[Due]:
 
 
 def multiples(seconds: int) -> list[datetime]:
-    """When an interval is due within a day: it counts from the epoch."""
+    """Return the slots of an interval within a day, counted from the epoch."""
     start = int(NOW.timestamp())
     found = range(-(-start // seconds) * seconds, start + 86_400, seconds)
     return [datetime.fromtimestamp(second, timezone.utc) for second in found]
@@ -94,7 +94,7 @@ def test_many_workflows_share_the_last_lane():
     assert (day.lanes[-1].name, day.lanes[-1].total) == ("21 other workflows", 21)
 
 
-def test_where_knowledge_ends_is_marked_behind_what_is_known():
+def test_the_end_of_the_known_slots_is_marked():
     slots = [Due("a", NOW + timedelta(minutes=1))] * 1_000
     assert charts.agenda(slots, NOW, NOW + timedelta(minutes=1)).known_until == pytest.approx(
         100 / 96
@@ -116,8 +116,8 @@ def test_every_run_is_in_one_class_of_lateness():
 
 
 @dataclass
-class Story:
-    """A run in seconds since its creation."""
+class RunTimes:
+    """The times of a run, in seconds since its creation."""
 
     began: float | None = 0
     ended: float | None = None
@@ -143,7 +143,7 @@ def at(seconds: float | None) -> datetime | None:
 
 
 def test_steps_are_where_they_were_in_their_run():
-    story = Story(began=10, ended=110, steps=[("succeeded", 10, 60), ("failed", 85, 110)])
+    story = RunTimes(began=10, ended=110, steps=[("succeeded", 10, 60), ("failed", 85, 110)])
     line = charts.timeline(story.run(), NOW)
     assert line.waited is not None
     assert line.waited.label == "waited 10 s to be started"
@@ -154,8 +154,8 @@ def test_steps_are_where_they_were_in_their_run():
     assert [tick.label for tick in line.ticks] == ["30 s", "1 min", "1 min 30 s"]
 
 
-def test_what_goes_on_reaches_until_now():
-    story = Story(steps=[("succeeded", 0, 1), ("waiting", 1, 1)])
+def test_what_is_in_progress_extends_to_now():
+    story = RunTimes(steps=[("succeeded", 0, 1), ("waiting", 1, 1)])
     line = charts.timeline(story.run(), NOW + timedelta(seconds=100))
     assert line.whole.width == pytest.approx(100.0)
     assert line.rows[1][1].x + line.rows[1][1].width == pytest.approx(100.0)
@@ -163,7 +163,7 @@ def test_what_goes_on_reaches_until_now():
 
 @pytest.mark.parametrize("ended", [0, 1e-6, 1e-3, 1, 3_600, 86_400 * 400, 86_400 * 5_000])
 def test_runs_of_any_length_fit(ended: float):
-    story = Story(ended=ended, steps=[("succeeded", 0, ended), ("succeeded", ended, ended)])
+    story = RunTimes(ended=ended, steps=[("succeeded", 0, ended), ("succeeded", ended, ended)])
     line = charts.timeline(story.run(), NOW)
     for _, bar in line.rows:
         assert 0 <= bar.x <= 100
@@ -173,7 +173,7 @@ def test_runs_of_any_length_fit(ended: float):
 
 
 def test_a_run_that_has_not_begun_has_a_line_too():
-    line = charts.timeline(Story(began=None).run(status="queued"), NOW - timedelta(seconds=5))
+    line = charts.timeline(RunTimes(began=None).run(status="queued"), NOW - timedelta(seconds=5))
     assert line.rows == ()
 
 
@@ -189,7 +189,7 @@ def test_durations_are_short(seconds: float, text: str):
     assert duration(timedelta(seconds=seconds)) == text
 
 
-def test_periods_and_single_times_are_said_in_english():
+def test_periods_and_single_times_are_described_in_english():
     assert english(timedelta(minutes=1), None, None) == "Every minute"
     assert english(timedelta(seconds=90), None, None) == "Every 1 minute 30 seconds"
     assert (

@@ -1,4 +1,4 @@
-"""Options of a schedule: what the core is told, and what is refused before it is told anything."""
+"""Options of a schedule: what is sent to the core, and what is refused before."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CRON = {"cron": "0 9 * * *"}
 
 
 class Weekends:
-    """A calendar that only the application can evaluate, as `holidays.US()` is."""
+    """A calendar that only the application can evaluate, like `holidays.US()`."""
 
     def __contains__(self, day: object) -> bool:
         return isinstance(day, date) and day.weekday() > 4
@@ -99,7 +99,7 @@ ACCEPTED = [
 
 
 @pytest.mark.parametrize(("options", "name", "value"), ACCEPTED)
-def test_what_the_core_is_told(options: dict[str, Any], name: str, value: Any) -> None:
+def test_what_is_sent_to_the_core(options: dict[str, Any], name: str, value: Any) -> None:
     spec = normalise_schedule(options)
     assert spec[name] == value
     assert json.loads(json.dumps(spec)) == spec
@@ -183,7 +183,7 @@ def test_what_is_refused(options: Any, error: type[PolosError], message: str) ->
 @pytest.mark.parametrize("name", ["cron", "timezone", "key", "overlap", "skip"])
 def test_a_megabyte_is_refused_or_passed_on_at_once(name: str) -> None:
     def normalise(length: int) -> None:
-        if name in ("cron", "timezone"):  # the core's to refuse
+        if name in ("cron", "timezone"):  # refused by the core
             normalise_schedule(CRON | {name: "x" * length})
         else:
             with pytest.raises(InvalidScheduleError, match=r"^.{1,500}$"):

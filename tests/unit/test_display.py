@@ -1,4 +1,4 @@
-"""What people are shown of stored values: objects, never envelopes, and no secrets."""
+"""Stored values are shown as objects, never as envelopes, and without secrets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SECRET = "hunter2-is-secret"
 
 
 class Revealing(BaseModel):
-    """Its own serializer and `repr` would reveal the secret."""
+    """Its serializer and `repr` would reveal the secret."""
 
     password: SecretStr
     pin: str = Field(default="", repr=False)
@@ -48,7 +48,7 @@ def run_with(result: str) -> Run:
 
 
 def shown_everywhere(value: Any, text: str) -> list[str]:
-    """A value and a run with it as the dashboard, the command line, and notebooks show them."""
+    """Show a value, and a run with it, in the dashboard, the command line, and notebooks."""
     run = run_with(text)
     return [
         as_objects(value), as_text(value), value_text(value), json.dumps(run_json(run)),

@@ -11,7 +11,7 @@ from polos._runtime.code_fingerprint import fingerprint
 
 
 def handler(body: str) -> Callable[..., Any]:
-    """A function of no module, so that its code decides alone."""
+    """A function without a module, so that only its code matters."""
     names: dict[str, Any] = {"__name__": ""}
     exec(f"def handler(ctx):\n    {body}", names)
     made: Callable[..., Any] = names["handler"]

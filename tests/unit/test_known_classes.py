@@ -1,4 +1,4 @@
-"""A stored row can't choose which classes are built."""
+"""A stored row can't choose which classes are instantiated."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from polos._codec.exceptions import error_from_record, error_record
 from polos.exceptions import InvalidArgumentError, SerializationError
 from polos.workflow import isolated_registry
 
-# Each class counts every call that a reader might make of it.
+# Each class counts every call that the decoder might make.
 CLASSES = {
     "dataclass": """
         @dataclass
@@ -114,7 +114,7 @@ COUNT = 125  # of each kind: 1,000 in all
 
 @pytest.fixture
 def imported() -> Iterator[Any]:
-    """A module of the application with 1,000 classes, and what was called of them."""
+    """A module of the application with 1,000 classes, and the calls to them."""
     module = types.ModuleType("app_with_classes")
     sys.modules["app_with_classes"] = module
     header = "import enum\nfrom dataclasses import dataclass\nfrom typing import NamedTuple\n"
@@ -141,7 +141,7 @@ def shapes_of(cls: type) -> list[str]:
 
 
 def hostile(imported: Any) -> Iterator[dict[str, Any]]:
-    """Rows that another program might write, for each class, as each kind of object."""
+    """Rows that another program might write: each class as each kind of object."""
     for names in imported.names.values():
         for name in names:
             tag = f"app_with_classes:{name}"
@@ -243,7 +243,7 @@ class Holder(BaseModel):
 
 
 def row(cls: type, **fields: Any) -> Any:
-    """What another process stores for an object of ``cls``; this one has stored none."""
+    """Return what another process stores for an object of ``cls``; this process has stored none."""
     from polos._codec.class_shapes import fingerprint
 
     kind = "model" if issubclass(cls, BaseModel) else "dataclass"

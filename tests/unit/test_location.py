@@ -1,4 +1,4 @@
-"""Which database a path or URL means, what is refused, and that no password is ever shown."""
+"""The database of a path or URL, invalid ones, and the masking of passwords."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_symbolic_links_stay(tmp_path: Path) -> None:
     (tmp_path / "real" / "inner").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real" / "inner")
     assert locate("link/app.db").path == str(tmp_path / "link" / "app.db")
-    # Of a link, `..` is the folder above where it leads.
+    # For a link, `..` is the parent of its target.
     path = locate("link/../app.db").path
     assert path is not None
     assert os.path.realpath(path) == str(tmp_path / "real" / "app.db")
@@ -81,7 +81,7 @@ def test_files_that_a_url_names_are_absolute_from_the_start(tmp_path: Path) -> N
     assert locate(system).url == system
 
 
-def test_a_folder_that_was_removed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_removed_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     (tmp_path / "gone").rmdir()
@@ -90,7 +90,7 @@ def test_a_folder_that_was_removed_is_told(tmp_path: Path, monkeypatch: pytest.M
     assert locate("/app.db").path == "/app.db"
 
 
-# --- what isn't a path -----------------------------------------------------------------------
+# --- invalid paths ---------------------------------------------------------------------------
 
 SERVER = "postgresql://user:password@host:5432/database"
 REFUSED = [
@@ -203,7 +203,7 @@ def test_urls_of_servers_are_shown_without_password_and_parameters(url: str, nam
 def test_a_change_of_folder_doesnt_change_which_database_it_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # A forked process compares it with what its parent had open.
+    # A forked process compares it with what its parent has open.
     for text in ["app.db", "postgresql://u:p@h/d?schema=a", "postgresql://u:p@h/d?schema=b"]:
         location = locate(text)
         before = location.identity
@@ -217,7 +217,7 @@ def test_the_documented_parameters_of_a_url_are_known() -> None:
     page = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text()
     section = page.partition("## Parameters of the URL")[2].partition("\n## ")[0]
     rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("| ")]
-    # What is in parentheses is a value.
+    # Parentheses contain values.
     text = re.sub(r"\([^)]*\)", "", " ".join(rows))
     names = {word.partition("=")[0] for word in re.findall(r"`([^`]+)`", text)}
     assert {"pgbouncer", "sslmode", "schema", "require_auth"} <= names
@@ -232,14 +232,15 @@ PIECES += ["x", "é", "'", '"', "~", "$", "5432", "\\", "host=", "sslmode="]
 
 @st.composite
 def mutated_urls(draw: st.DrawFn) -> tuple[str, str]:
-    """A string made from a URL by mistakes, and the password in it.
+    """Generate a URL with mistakes, and the password in it.
 
-    What makes it a password stays, `:` or `password=` before it: without that, nobody can tell it
-    from a name. Everything else is cut, doubled, replaced and inserted into, also inside it.
+    The `:` or `password=` before the password stays, since without it the password can't be
+    distinguished from a name. Everything else is cut, doubled, replaced, or inserted into, even the
+    password.
     """
     core = "Qz7Kw9Xv"
     behind = draw(st.sampled_from(["@", "", "%40", "/"]))
-    # Of a sign that ends the password, nobody knows that it was meant as a part of it.
+    # A character that ends the password can't be recognized as a part of it.
     reserved = [":", "/", "?", "#", "%"] if behind == "@" else ["", "!", "-"]
     password = draw(st.sampled_from(reserved)).join([core, core[::-1]])
     before, after = draw(
@@ -262,11 +263,11 @@ def mutated_urls(draw: st.DrawFn) -> tuple[str, str]:
     if behind == "@" or keeps == "password=" or "@" in after:
         head = mutated(draw, head)
     else:
-        # Without a sign behind the password, only the scheme tells that it is a URL.
+        # Without a character after the password, only the scheme shows that it is a URL.
         scheme, slashes, user = head.partition("://")
         head = mutated(draw, scheme) + "xy" + slashes + mutated(draw, user)
     if "@" in after:
-        # Behind the sign that ends it, as before.
+        # After the character that ends it, as above.
         place = after.index("@") + 1
         tail = after[:place] + mutated(draw, after[place:])
     else:
@@ -283,7 +284,7 @@ def mutated(draw: st.DrawFn, text: str) -> str:
 
 
 def everything_shown(action: Any) -> str:
-    """What people and logs could see of it: result, message, chained exceptions, traceback."""
+    """Return everything that may be shown or logged: result, message, exceptions, traceback."""
     try:
         made = action()
     except Exception as error:
@@ -306,7 +307,7 @@ def test_no_part_of_a_password_is_shown(given_: tuple[str, str]) -> None:
     for what in (text, Path(text), os.fspath(Path(text))):
         shown = everything_shown(lambda what=what: PolosClient(what))
         if isinstance(shown, str) and "PolosClient('/" in shown:
-            raise AssertionError(f"a URL was taken for a path: {text!r}")
+            raise AssertionError(f"a URL was treated as a path: {text!r}")
         assert not [secret for secret in secrets if secret in shown], (text, shown)
 
 
@@ -315,7 +316,7 @@ def test_no_part_of_a_password_is_shown(given_: tuple[str, str]) -> None:
 def test_a_url_in_place_of_a_client_shows_no_password(given_: tuple[str, str]) -> None:
     text, password = given_
     if not may_hold_password(text):
-        return  # it doesn't look like a URL, and nothing else is known of the argument
+        return  # it doesn't look like a URL, and nothing else is known about the argument
     for action in (
         lambda: Worker(text),  # type: ignore[arg-type]
         lambda: schedules.sync.list(text),  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What the API gives back, from what the core reports."""
+"""The API's objects, made from what the core returns."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_without_a_zone_it_is_utc() -> None:
         ("not json", "not json"),
     ],
 )  # fmt: skip
-def test_one_odd_result_does_not_hide_the_run(text: Any, expected: Any) -> None:
+def test_a_damaged_result_does_not_hide_the_run(text: Any, expected: Any) -> None:
     assert Run._from_core(RUN | {"result": text}).result == expected
 
 

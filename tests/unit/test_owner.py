@@ -1,4 +1,4 @@
-"""Which application a worker is, by the place of its code and not by how it was started."""
+"""A worker's application is derived from where its code is, not from how it was started."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAIN = """
 
 
 def place(folder: Path, *names: str) -> Path:
-    """A file in a package: every folder between is one, except the first."""
+    """Create a file; every folder on its path except the first is a package."""
     path = folder.joinpath(*names)
     path.parent.mkdir(parents=True, exist_ok=True)
     for parent in path.parents:

@@ -20,7 +20,7 @@ ZONES = [
     "UTC", "America/New_York", "Europe/Dublin", "Asia/Kolkata", "Australia/Lord_Howe",
     "Pacific/Apia", "Africa/Casablanca", "Asia/Kathmandu", "Etc/GMT+12", "America/St_Johns",
 ]  # fmt: skip
-# Years 1 to 9999, less the day at either end that a zone may push out of range.
+# Years 1 to 9999 without the first and last day, which a time zone may move out of range.
 MICROS = st.integers(-62_135_500_000 * 10**6, 253_402_200_000 * 10**6)
 
 

@@ -1,4 +1,4 @@
-"""Where an annotation requires a type, an object that could not be rebuilt is noticed."""
+"""An object that could not be rebuilt is an error where an annotation requires a type."""
 
 from __future__ import annotations
 

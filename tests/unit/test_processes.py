@@ -1,4 +1,4 @@
-"""Processes of steps: frames, sizes, names of functions, and the life of a pool."""
+"""Processes of steps: frames, sizes, names of functions, and pools."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_hints_follow_the_parameters() -> None:
 
 
 def started(program: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Start a process that executes ``program`` instead; what is said when it is no step's."""
+    """Start a process that executes ``program`` instead of steps; return the error."""
     monkeypatch.setattr(child, "_PROGRAM", program)
     monkeypatch.setattr(child, "TERMINATE_SECONDS", 0.05)
     wake = child.Wake()
@@ -208,7 +208,7 @@ async def test_an_unused_process_ends(
     await eventually(lambda: not processes._living)
 
 
-async def test_a_job_may_be_given_up_in_each_state(tmp_path: Path) -> None:
+async def test_a_job_may_be_cancelled_in_each_state(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     processes = ProcessPool(1)
     loop = asyncio.get_running_loop()
@@ -254,7 +254,7 @@ async def test_a_cancelled_wait_for_the_end_kills_at_once(
     processes.close()
 
 
-async def test_a_closed_pool_takes_nothing() -> None:
+async def test_a_closed_pool_accepts_nothing() -> None:
     processes = ProcessPool(1)
     processes.close()
     with pytest.raises(ShutdownError):

@@ -1,4 +1,4 @@
-"""`asyncio.run` for programs that are nothing but a worker: it comes to an end."""
+"""`asyncio.run` for programs that only run a worker: it always ends."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def without_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polos._runtime.asyncio_run._CLEANUP_TIMEOUT", 0.01)
 
 
-def test_what_a_task_raises_while_the_loop_ends_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_task_raises_while_the_loop_ends_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     async def careless() -> None:
         try:
             await asyncio.Event().wait()

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not hasattr(_polos, "ExitGuard"), reason="no gua
 
 
 class Guard:
-    """Stands for the core's guard, which would end this process."""
+    """Replaces the core's guard, which would end this process."""
 
     armed = False
 

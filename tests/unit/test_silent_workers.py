@@ -1,4 +1,4 @@
-"""Which workers doctor and dashboard call silent."""
+"""Which workers the doctor and the dashboard report as silent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text by which the core knows a specification."""
+"""The text that identifies a specification in the core."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The threads of handlers and steps, where there are none to be had."""
+"""The threads of handlers and steps when no thread can be started."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from polos._runtime.threads import ThreadPool
 
 
 async def hold_a_thread(pool: ThreadPool) -> tuple[asyncio.Future[str], threading.Event]:
-    """A call that occupies a thread of the pool, and what ends it."""
+    """Occupy a thread of the pool; return what ends it."""
     begun, go_on = threading.Event(), threading.Event()
 
     def hold() -> str:
@@ -39,12 +39,12 @@ async def test_a_pool_works_again_when_there_are_threads_again(
         with pytest.raises(RuntimeError, match="new thread"):
             await pool.run(calls.append, "refused")
     await asyncio.wait_for(pool.run(calls.append, "taken"), 30)
-    # What was refused isn't done behind its caller's back.
+    # A refused job is not executed later.
     assert calls == ["taken"]
     pool.close()
 
 
-async def test_what_no_thread_can_be_started_for_waits_for_those_that_are_there(
+async def test_a_job_for_which_no_thread_can_be_started_waits_for_an_existing_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     pool = ThreadPool(2, "tests")
@@ -63,7 +63,7 @@ async def test_what_no_thread_can_be_started_for_waits_for_those_that_are_there(
     pool.close()
 
 
-async def test_who_found_no_thread_gets_one_when_there_are_some_though_the_others_stay_busy(
+async def test_a_job_that_found_no_thread_gets_one_when_there_are_some_though_others_stay_busy(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("polos._runtime.threads._RETRY_INTERVAL", 0)
@@ -85,7 +85,7 @@ async def test_who_found_no_thread_gets_one_when_there_are_some_though_the_other
     pool.close()
 
 
-async def test_a_thread_without_memory_for_waiting_or_answering_goes_on(
+async def test_a_thread_that_lacks_memory_to_wait_or_answer_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("polos._runtime.threads._RETRY_INTERVAL", 0)
@@ -114,7 +114,7 @@ async def test_a_thread_without_memory_for_waiting_or_answering_goes_on(
     monkeypatch.setattr(loop, "call_soon_threadsafe", no_handle)
     for answer in ("first", "second", "third"):
         assert await asyncio.wait_for(pool.run(str, answer), 30) == answer
-    # A busy machine may have the next job ready before the thread comes to wait for it.
+    # On a busy machine, the next job may come before the thread waits for it.
     assert await asyncio.to_thread(has_failed.wait, 30)
     assert not calls
     pool.close()
@@ -125,7 +125,7 @@ async def test_jobs_one_after_another_share_a_thread(eventually: Any) -> None:
     names = set()
     for _ in range(3):
         names.add(await asyncio.wait_for(pool.run(lambda: threading.current_thread().name), 30))
-        # The thread has answered, and comes back to wait for the next job.
+        # The thread has answered, and waits for the next job again.
         await eventually(lambda: pool._idle == pool._started)
     assert len(names) == 1
     pool.close()
@@ -174,7 +174,7 @@ async def test_a_pool_that_has_grown_for_a_while_shrinks_again(eventually: Any) 
 
 
 async def test_the_end_of_an_iterator_arrives_as_an_error() -> None:
-    """A future takes no StopIteration, so whoever awaits it would wait without end."""
+    """A future can't hold StopIteration, so awaiting it would never end."""
     pool = ThreadPool(1, "tests")
     with pytest.raises(RuntimeError, match="StopIteration") as caught:
         await asyncio.wait_for(pool.run(next, iter(())), 30)

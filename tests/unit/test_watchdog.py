@@ -1,4 +1,4 @@
-"""The thread that watches the event loop, where there is none to be had."""
+"""The thread that watches the event loop when no thread can be started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polos._runtime.watchdog import Watchdog
 
 
 def noticed(caplog: pytest.LogCaptureFixture) -> threading.Event:
-    """Set when a watchdog says that the loop is blocked."""
+    """Set when a watchdog reports a blocked loop."""
     heard = threading.Event()
 
     def listen(record: logging.LogRecord) -> bool:
@@ -26,7 +26,7 @@ def noticed(caplog: pytest.LogCaptureFixture) -> threading.Event:
     return heard
 
 
-async def test_who_found_no_thread_tries_again_with_the_next_work(
+async def test_a_watchdog_that_found_no_thread_tries_again_with_the_next_work(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     watchdog = Watchdog(asyncio.get_running_loop(), lambda task: "something", timeout=0.01)
@@ -41,7 +41,7 @@ async def test_who_found_no_thread_tries_again_with_the_next_work(
     watchdog.busy(True)
     try:
         with caplog.at_level(logging.WARNING, "polos.worker"):
-            # On the loop's own thread: this is what it has to notice.
+            # On the loop's thread: the watchdog has to notice this.
             assert noticed(caplog).wait(15)
     finally:
         watchdog.close()
@@ -51,7 +51,7 @@ async def test_who_found_no_thread_tries_again_with_the_next_work(
 async def test_the_loop_does_not_wait_for_a_thread_that_never_begins(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As on Python 3.13 and newer, when the new thread finds no memory."""
+    """As on Python 3.13 and newer, if the new thread has no memory."""
     watchdog = Watchdog(asyncio.get_running_loop(), lambda task: "something", timeout=0.01)
     lost: list[object] = []
 
@@ -69,7 +69,7 @@ async def test_the_loop_does_not_wait_for_a_thread_that_never_begins(
     watchdog.busy(True)
     try:
         with caplog.at_level(logging.WARNING, "polos.worker"):
-            # On the loop's own thread: this is what it has to notice.
+            # On the loop's thread: the watchdog has to notice this.
             assert noticed(caplog).wait(15)
     finally:
         watchdog.close()

@@ -1,4 +1,4 @@
-"""The decorator: what it accepts, what it makes of it, and what it refuses at import."""
+"""The decorator: accepted handlers and options, and errors at import."""
 
 from __future__ import annotations
 
@@ -302,7 +302,7 @@ def test_other_schedules_are_refused(value: Any, message: str) -> None:
     assert registry() == {}
 
 
-def test_the_core_judges_when_the_decorator_runs() -> None:
+def test_the_core_checks_when_the_decorator_runs() -> None:
     def judge(spec: dict[str, Any]) -> None:
         seen.append(spec["cron"])
         if spec["cron"] != "0 9 * * *":
