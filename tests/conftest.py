@@ -1,4 +1,4 @@
-"""What all tests share: a registry and a folder of their own, and programs to start and kill."""
+"""Shared fixtures: isolation of tests, databases, and programs to start and kill."""
 
 from __future__ import annotations
 
@@ -27,11 +27,10 @@ from polos.workflow import isolated_registry
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = ROOT / "python"
 
-# How long anything that must happen may take on a machine that is busy with other things. Nothing
-# waits this long unless it fails.
+# The deadline of anything that must happen, on a busy machine. Only a failing test waits this long.
 TIMEOUT = 30.0
 
-# The same examples in every run, however slow the machine. `--hypothesis-profile random` with
+# The same examples in every run, without deadlines. `--hypothesis-profile random` with
 # `--hypothesis-seed N` tries others.
 settings.register_profile(
     "repeatable",
@@ -45,8 +44,8 @@ settings.register_profile(
 )
 settings.load_profile("repeatable")
 
-# Under nohup, and in the background of a shell script, SIGHUP and SIGINT are ignored, and that is
-# inherited: programs that tests start would not heed them. A function isn't inherited.
+# Under nohup, and in the background of a shell script, SIGHUP and SIGINT are ignored. Programs that
+# tests start would inherit that. A handler isn't inherited.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
@@ -62,19 +61,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# A test works on the database that `--store` names if it asks for one of these, itself or by way of
-# another fixture. `own_place` fails other tests that open the default database all the same.
+# A test uses the store that `--store` names if it requests one of these fixtures, directly or not.
+# `isolated` fails other tests that open the default database.
 STORE_FIXTURES = frozenset({"own_database", "new_database"})
 
 
 def works_on_store(item: pytest.Item) -> bool:
-    """Whether `--store` makes a difference to a test."""
+    """Return whether a test depends on `--store`."""
     names: list[str] = getattr(item, "fixturenames", [])
     return not STORE_FIXTURES.isdisjoint(names) and not item.get_closest_marker("files")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """A pass on PostgreSQL leaves out what would do the same as the pass on SQLite did."""
+    """With `--store postgres`, leave out tests that don't depend on the store."""
     if config.getoption("--store") == "sqlite":
         return
     config.hook.pytest_deselected(items=[item for item in items if not works_on_store(item)])
@@ -83,12 +82,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Generator[None, Any, Any]:
-    """Let a worker of pytest-xdist report what contains lone surrogates, as some logs here do."""
+    """Let a worker of pytest-xdist report texts with lone surrogates, which some logs here have."""
     return encodable((yield))
 
 
 def encodable(value: Any) -> Any:
-    """The same with every lone surrogate escaped, which UTF-8 can't encode."""
+    """Escape lone surrogates, which UTF-8 can't encode."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
@@ -100,7 +99,7 @@ def encodable(value: Any) -> Any:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
-    """The URL of a server for as long as the tests run. Fails where there is none to start."""
+    """The URL of a server that runs as long as the tests. Fails if none can be started."""
     with subprocess.Popen(
         [sys.executable, str(ROOT / "scripts" / "postgres-for-tests")],
         stdin=subprocess.PIPE,
@@ -118,7 +117,7 @@ def postgres() -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def new_schema(postgres: str) -> Callable[[], str]:
-    """Gives URLs of schemas that nobody else has."""
+    """Returns URLs of unused schemas."""
     numbers = count()
     sign = "&" if "?" in postgres else "?"
     return lambda: f"{postgres}{sign}schema=test_{os.getpid()}_{next(numbers)}"
@@ -129,7 +128,7 @@ NewDatabase = Callable[[Path], Path | str]
 
 @pytest.fixture(scope="session")
 def new_database(request: pytest.FixtureRequest) -> NewDatabase:
-    """``new_database(folder)``: a database that nobody else has, as ``PolosClient`` takes it."""
+    """``new_database(folder)``: an unused database, as ``PolosClient`` takes it."""
     if request.config.getoption("--store") == "sqlite":
         return lambda folder: folder / "polos.db"
     new_schema = request.getfixturevalue("new_schema")
@@ -138,21 +137,21 @@ def new_database(request: pytest.FixtureRequest) -> NewDatabase:
 
 @pytest.fixture
 def own_database(tmp_path: Path, new_database: NewDatabase) -> Path | str:
-    """The test's database; that of ``PolosClient()`` too, also in programs that it starts."""
+    """The test's database. ``PolosClient()`` uses it too, also in programs that the test starts."""
     return new_database(tmp_path)
 
 
 @pytest.fixture
 def database(own_database: Path | str) -> Path | str:
-    """The same, where a test has no other use for the name."""
+    """The same under a shorter name."""
     return own_database
 
 
 @pytest.fixture(autouse=True)
-def own_place(
+def isolated(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[None]:
-    """No test sees another one's workflows, environment or database."""
+    """Isolate each test: its own workflows, environment, and folder."""
     monkeypatch.delenv("POLOS_DATABASE_URL", raising=False)
     is_on_store = works_on_store(request.node)
     if is_on_store:
@@ -177,7 +176,7 @@ def client(database: Path | str) -> Iterator[PolosClient]:
 
 
 class Program:
-    """A Python program in a process of its own, which is heard line by line."""
+    """A Python program in a separate process, whose output is read line by line."""
 
     def __init__(self, script: Path, *arguments: str, env: dict[str, str] | None = None) -> None:
         environment = {**os.environ, "PYTHONPATH": str(PYTHON), **(env or {})}
@@ -203,16 +202,16 @@ class Program:
         self._heard.put(None)
 
     def hears(self, expected: str) -> str:
-        """Wait for a line that begins with ``expected``; gives what follows it."""
+        """Wait for a line that begins with ``expected``; return the rest of it."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
                 line = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise AssertionError(f"`{expected}` not heard in time; {self._story()}") from None
+                raise AssertionError(f"no line `{expected}` in time; {self._story()}") from None
             if line is None:
                 self._heard.put(None)
-                raise AssertionError(f"it ended without `{expected}`; {self._story()}")
+                raise AssertionError(f"it ended without a line `{expected}`; {self._story()}")
             self.lines.append(line)
             if line.startswith(expected):
                 return line.removeprefix(expected).strip()
@@ -227,12 +226,12 @@ class Program:
         self._process.send_signal(number)
 
     def kill(self) -> None:
-        """``kill -9``, and wait until it is gone."""
+        """Kill it with SIGKILL, and wait until it has ended."""
         self._process.kill()
         self._process.wait(TIMEOUT)
 
     def ends(self) -> int:
-        """Its return code, when it has ended by itself."""
+        """Wait until it has ended by itself; return its code."""
         try:
             code = self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
@@ -257,7 +256,7 @@ class Program:
         self._reader.join(TIMEOUT)
         for stream in (self._process.stdin, self._process.stdout, self._errors):
             assert stream is not None
-            with suppress(BrokenPipeError):  # it died with something unread
+            with suppress(BrokenPipeError):  # it ended without reading everything
                 stream.close()
 
     def _story(self) -> str:
@@ -275,7 +274,7 @@ def written(folder: Path, name: str, source: str) -> Path:
 
 @pytest.fixture(scope="session")
 def start_in() -> Iterator[Start]:
-    """As ``start``, in a folder of the caller's choice and for as long as the tests run."""
+    """Like ``start``, in a given folder and until all tests have run."""
     programs: list[Program] = []
 
     def start_program(
@@ -291,7 +290,7 @@ def start_in() -> Iterator[Start]:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts programs: ``start(source, *arguments, name="app.py")``; none outlives its test."""
+    """``start(source, *arguments, name="app.py")``: start a program that ends with the test."""
     programs: list[Program] = []
 
     def start_program(
@@ -310,7 +309,7 @@ Eventually = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 @pytest.fixture
 def eventually() -> Eventually:
-    """``await eventually(condition)``: until it is true; for what another process does."""
+    """``await eventually(condition)``: wait for another process until the condition is true."""
 
     async def wait(condition: Callable[[], Any]) -> Any:
         deadline = time.monotonic() + TIMEOUT
@@ -320,7 +319,7 @@ def eventually() -> Eventually:
                 value = await value
             if value:
                 return value
-            assert time.monotonic() < deadline, "the condition doesn't come true"
+            assert time.monotonic() < deadline, "the condition didn't become true"
             await asyncio.sleep(0.01)
 
     return wait

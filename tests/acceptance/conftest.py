@@ -1,4 +1,4 @@
-"""The `polos` command, called here as it is typed; a notebook; a web server; visitors."""
+"""Fixtures: the `polos` command in this process, a notebook, a web server, a browser."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from dashboard_forms import NAVIGATION
 from polos import cli
 
 
-class Said(NamedTuple):
-    """What a command left behind."""
+class CommandResult(NamedTuple):
+    """The result of a command."""
 
     code: int
     out: str
@@ -35,26 +35,26 @@ class Said(NamedTuple):
         return [json.loads(line) for line in self.lines]
 
 
-Command = Callable[..., Said]
+Command = Callable[..., CommandResult]
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """``command("schedules", "list", stdin="")``, in this process."""
+    """``command("schedules", "list", stdin="")``: run a command in this process."""
 
-    def call(*arguments: object, stdin: str = "") -> Said:
+    def call(*arguments: object, stdin: str = "") -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["polos", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return Said(int(ended.value.code or 0), *capsys.readouterr())
+        return CommandResult(int(ended.value.code or 0), *capsys.readouterr())
 
     return call
 
 
 @pytest.fixture
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """``on_terminal(80)``: as if stdout were a terminal of so many columns."""
+    """``on_terminal(80)``: make stdout look like a terminal with 80 columns."""
 
     def act(columns: int) -> None:
         monkeypatch.setattr("polos.cli.ui.console.is_terminal", lambda: True)
@@ -66,19 +66,19 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 
 class Notebook:
-    """Executes cells one after another, on the loop of the test, as Jupyter's kernel does."""
+    """Executes cells one after another on the test's loop, as Jupyter's kernel does."""
 
     def __init__(self) -> None:
         from IPython.core.interactiveshell import InteractiveShell
         from traitlets.config import Config
 
         config = Config()
-        config.HistoryManager.enabled = False  # no database of its own
+        config.HistoryManager.enabled = False  # IPython's history without a database
         self.shell = InteractiveShell(config=config)
         self.shell.autoawait = True
 
     async def cell(self, source: str) -> Any:
-        """What the cell's last expression gives."""
+        """Execute a cell; return the value of its last expression."""
         ended = await self.shell.run_cell_async(
             source, transformed_cell=self.shell.transform_cell(source)
         )
@@ -114,7 +114,7 @@ Served = Callable[[Any], AbstractAsyncContextManager[Any]]
 
 @pytest.fixture
 def served() -> Served:
-    """``async with served(app) as web``: an application behind a real server, and a client."""
+    """``async with served(app) as web``: run an application on a real server; yield a client."""
     return behind_a_server
 
 
@@ -123,7 +123,7 @@ Visit = Callable[..., Awaitable[httpx.AsyncClient]]
 
 @pytest.fixture
 async def visit() -> AsyncIterator[Visit]:
-    """``await visit(app)``: somebody with a browser, by default on this machine."""
+    """``await visit(app)``: a browser's HTTP client, by default on this machine."""
     async with AsyncExitStack() as visitors:
 
         async def visitor(

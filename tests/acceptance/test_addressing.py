@@ -1,4 +1,4 @@
-"""Schedules named by their id, as an object, or by workflow and key."""
+"""Schedules are addressed by id, as an object, or by workflow and key."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Named = Callable[..., Awaitable[Any]]
 
 @workflow(id="digest", schedule=True)
 async def digest(ctx: Any) -> None:
-    """Sends nothing."""
+    """Does nothing."""
 
 
 async def make(client: PolosClient) -> tuple[Schedule, Schedule]:
-    """The schedules of two keys of one workflow."""
+    """Create schedules for two keys of one workflow."""
     ids = [await schedules.create(client, digest, "0 8 * * *", key=key) for key in ("ada", "bob")]
     ada, bob = [await schedules.get(client, id) for id in ids]
     return ada, bob
@@ -47,7 +47,7 @@ CALLS = [
 ]
 
 
-async def test_each_way_of_naming_means_the_same_schedule(client: PolosClient) -> None:
+async def test_each_form_of_address_means_the_same_schedule(client: PolosClient) -> None:
     ada, bob = await make(client)
     names: list[tuple[tuple[Any, ...], dict[str, Any]]] = [
         ((ada.id,), {}),
@@ -81,7 +81,7 @@ async def test_without_a_key_it_is_the_schedule_of_all(client: PolosClient) -> N
     assert (await schedules.get(client, workflow=digest)).id == id
 
 
-async def test_the_blocking_twins_take_the_same_names(client: PolosClient) -> None:
+async def test_the_blocking_versions_take_the_same_addresses(client: PolosClient) -> None:
     ada, _ = await make(client)
 
     def in_a_thread() -> None:
@@ -119,7 +119,7 @@ async def test_a_key_cannot_be_changed_with_an_update(client: PolosClient) -> No
         await schedules.update(client, ada, key="eve")
 
 
-async def test_a_deleted_schedule_is_named_by_its_id_alone(client: PolosClient) -> None:
+async def test_a_deleted_schedule_is_found_only_by_its_id(client: PolosClient) -> None:
     ada, _ = await make(client)
     await schedules.skip(client, ada)
     await schedules.delete(client, ada)

@@ -1,4 +1,4 @@
-"""Policies that call into the application: hooks, calendars, children, pausing on failures."""
+"""Policies that call the application: hooks, calendars, children, pausing after failures."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_a_schedule_is_paused_after_so_many_failures_in_a_row() -> None:
         id = await schedules.create(t.client, "job", "0 * * * *", pause_after_failures=3)
         await t.advance(hours=10)
         schedule = await schedules.get(t.client, id)
-    # The success at two begins the count anew.
+    # The success at two resets the count.
     assert attempts == [1, 2, 3, 4, 5]
     assert schedule.status == "paused"
     assert schedule.note

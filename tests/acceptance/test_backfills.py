@@ -1,4 +1,4 @@
-"""Backfills with a limit and a concurrency, which are watched and cancelled as a whole."""
+"""Backfills with a limit and a concurrency; watching and cancelling them as a whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ START = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
 class Started:
-    """The runs that have started, each of which continues until the test ends it."""
+    """The started runs. Each continues until the test ends it."""
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[tuple[str, asyncio.Future[None]]] = asyncio.Queue()
@@ -59,7 +59,7 @@ async def daily(client: PolosClient) -> str:
     return await schedules.create(client, "digest", "0 8 * * *", timezone="Asia/Tokyo")
 
 
-async def test_two_workers_keep_to_the_concurrency_of_a_backfill(
+async def test_two_workers_respect_the_concurrency_of_a_backfill(
     client: PolosClient, started: Started
 ) -> None:
     id = await daily(client)

@@ -1,4 +1,4 @@
-"""What can't be meant is refused with an error that says what was given, and leaves no trace."""
+"""Invalid input is refused with an error that says what was given; nothing is stored."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def rows(client: PolosClient) -> tuple[int, int]:
 
 # --- schedules -------------------------------------------------------------------------------
 
-# What is given to `schedules.create`, which error it is, and what its message names.
+# Arguments of `schedules.create`, the expected error, and what its message names.
 REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
     "no-trigger": ({}, InvalidScheduleError, ["cron", "every", "at", "none"]),
     "two-triggers": (
@@ -185,7 +185,7 @@ REFUSED: dict[str, tuple[dict[str, Any], type[Exception], list[str]]] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-async def test_a_schedule_that_cant_be_meant_is_refused(client: PolosClient, name: str) -> None:
+async def test_an_invalid_schedule_is_refused(client: PolosClient, name: str) -> None:
     options, kind, named = REFUSED[name]
     workflow(id="job", schedule=True)(print)
     with pytest.raises(kind) as caught:
@@ -213,7 +213,7 @@ def test_the_decorator_refuses_the_same(name: str) -> None:
         assert text in str(caught.value)
 
 
-async def test_an_update_that_cant_be_meant_changes_nothing(client: PolosClient) -> None:
+async def test_an_invalid_update_changes_nothing(client: PolosClient) -> None:
     workflow(id="job", schedule=True)(print)
     id = await schedules.create(client, "job", "0 9 * * *")
     before = await schedules.get(client, id)
@@ -314,7 +314,7 @@ def test_what_cant_be_a_handler_is_refused(handler: Any) -> None:
         {"timeout": float("nan")}, {"backoff": -1}, {"backoff": "fast"}, {"on_failure": "mail"},
     ],
 )  # fmt: skip
-def test_odd_options_of_the_decorator_are_refused(options: dict[str, Any]) -> None:
+def test_invalid_options_of_the_decorator_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError):
         workflow(**{"id": "job", **options})(print)
 
@@ -360,7 +360,9 @@ async def test_a_payload_that_cant_be_stored_starts_nothing(
     assert await rows(client) == (0, 0)
 
 
-async def test_a_huge_payload_tells_its_size_and_the_limit(client: PolosClient) -> None:
+async def test_the_error_about_a_huge_payload_has_its_size_and_the_limit(
+    client: PolosClient,
+) -> None:
     job = workflow(id="job")(print)
     with pytest.raises(PayloadTooLargeError, match="16,777,216") as caught:
         await job.invoke(client, ["x" * 1_000_000] * 20)
@@ -392,7 +394,7 @@ NAMES = ["😀", "a'b\"c`d", "; DROP TABLE schedule; --", "%s {x} $1 ?", "\u202e
 
 
 @pytest.mark.parametrize("name", NAMES)
-async def test_odd_names_are_just_names(name: str) -> None:
+async def test_unusual_names_are_ordinary_names(name: str) -> None:
     seen: list[str] = []
 
     @workflow(id=name, schedule=True)
@@ -431,7 +433,7 @@ async def test_an_unknown_status_is_refused(client: PolosClient, status: Any) ->
 
 
 @pytest.mark.parametrize("limit", [-1, "10", 1.5, True])
-async def test_an_odd_limit_is_refused(client: PolosClient, limit: Any) -> None:
+async def test_an_invalid_limit_is_refused(client: PolosClient, limit: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="limit"):
         await runs.list(client, limit=limit)
     with pytest.raises(InvalidArgumentError, match="limit"):
@@ -456,13 +458,13 @@ def test_preview_refuses_what_create_refuses() -> None:
 
 
 @pytest.mark.parametrize("database", ["", "a\0b", "mysql://x/y", "redis://h", "ftp://x", 5, b"\0"])
-def test_a_database_that_cant_be_meant_is_refused_at_once(database: Any) -> None:
+def test_an_invalid_database_is_refused_at_once(database: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="database"):
         PolosClient(database)
 
 
 @pytest.mark.parametrize("options", [{"project_id": ""}, {"project_id": 5}, {"durability": "some"}])
-def test_odd_options_of_a_client_are_refused(options: Any) -> None:
+def test_invalid_options_of_a_client_are_refused(options: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=next(iter(options))):
         PolosClient("polos.db", **options)
 
@@ -508,7 +510,7 @@ UNUSABLE = [a_folder, a_text_file, a_short_text_file, a_newer_schema, somebody_e
 
 
 @pytest.mark.parametrize("make", UNUSABLE)
-async def test_a_file_that_isnt_ours_is_refused_by_name_and_left_as_it_is(
+async def test_a_foreign_file_is_named_in_the_error_and_left_unchanged(
     tmp_path: Path, make: Any
 ) -> None:
     path = tmp_path / "mine.db"
@@ -517,7 +519,7 @@ async def test_a_file_that_isnt_ours_is_refused_by_name_and_left_as_it_is(
     with PolosClient(path) as client:
         with pytest.raises(StoreError, match=r"mine\.db") as caught:
             await schedules.list(client)
-        # A second try fails alike: nothing empty has taken its place.
+        # A second try fails in the same way: the file was not replaced by an empty one.
         with pytest.raises(StoreError):
             schedules.sync.list(client)
         with pytest.raises(StoreError):

@@ -1,4 +1,4 @@
-"""What a worker says when it starts, however it was started."""
+"""The banner of a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polos import PolosClient, Worker, workflow
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -39,7 +39,7 @@ async def test_a_terminal_shows_that_the_worker_has_started(
         assert "1 workflow: `light`" in line
 
 
-async def test_who_shows_the_log_line_gets_no_second_one(
+async def test_an_application_that_shows_the_log_line_gets_no_banner(
     client: PolosClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     @workflow(id="light")

@@ -1,4 +1,4 @@
-"""The benchmark's programs run, and its arithmetic is right. No time is judged."""
+"""The benchmark's programs run, and its arithmetic is right. No times are checked."""
 
 from __future__ import annotations
 
@@ -19,20 +19,19 @@ ROOT = Path(__file__).parents[2]
 BENCHES = ROOT / "benches"
 ONE_RUN = {"runs": 2, "steps": 3, "batches": 2}
 
-# All programs run before the first test is over. How long one may take on a machine that is busy
-# with other things; none waits that long.
+# All programs run before the first test is over. The deadline of one program on a busy machine.
 TIMEOUT = 120
 pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.xdist_group("benchmarks")]
 
-# Seconds from the start until a herd is due. A program that isn't prepared by then says so, and is
-# started again with the next one.
+# Seconds from the start until a herd is due. If a program isn't prepared by then, it reports that,
+# and is started again with the next value.
 HERDS = {
     "peers/polos/fires.py", "peers/polos/herd.py", "baselines/herd.py", "baselines/herd_ends.py",
 }  # fmt: skip
 LEADS = [0.5, 4, 30]
 TOO_LATE = "give a longer --lead"
 
-# Every program of ours and every floor, with as little work as it can have.
+# Every program of polos and every baseline, with the least amount of work.
 PROGRAMS: dict[str, dict[str, Any]] = {
     "peers/polos/create.py": {"alone": 2, "at_once": 3, "batches": 1, "bulk": 4},
     "peers/polos/crossings.py": {"alone": 2, "at_once": 3, "batches": 1, "calls": 4},
@@ -86,7 +85,7 @@ def launch(program: str, place: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """What each program reports; they run side by side, since most of the time they wait."""
+    """The figures of each program. The programs run at the same time, since they mostly wait."""
     place = tmp_path_factory.mktemp("benches")
     with ThreadPoolExecutor(6) as pool:
         found = pool.map(launch, PROGRAMS, [place] * len(PROGRAMS))

@@ -1,4 +1,4 @@
-"""A handler that blocks the loop is told about it."""
+"""A handler that blocks the event loop causes a warning."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from polos import PolosClient, Worker, workflow
 
 
-def test_a_handler_that_blocks_the_loop_is_warned_about_by_name(database: Path) -> None:
+def test_a_warning_names_the_handler_that_blocks_the_loop(database: Path) -> None:
     told = threading.Event()
 
-    class Ear(logging.Handler):
+    class WarningHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.levelno >= logging.WARNING and "blocker" in record.getMessage():
                 told.set()
@@ -26,7 +26,7 @@ def test_a_handler_that_blocks_the_loop_is_warned_about_by_name(database: Path) 
         async with Worker(PolosClient(database), app="tests") as worker:
             await blocker.run(worker.client)
 
-    ear = Ear()
+    ear = WarningHandler()
     logging.getLogger("polos").addHandler(ear)
     try:
         asyncio.run(work())

@@ -1,4 +1,4 @@
-"""The application's default executor may be busy; polos doesn't wait for it."""
+"""polos doesn't wait for the application's default executor."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from polos._core import requests
 
 @pytest.fixture
 def busy() -> Iterator[ThreadPoolExecutor]:
-    """An executor whose only thread is taken until the test has ended."""
+    """An executor whose only thread is busy until the test has ended."""
     release = threading.Event()
     executor = ThreadPoolExecutor(1)
     executor.submit(release.wait)
@@ -43,13 +43,13 @@ async def test_a_client_and_a_worker_open_work_and_close_beside_it(
             return await job.run(client)
 
     try:
-        # Only a defect takes so long: the thread is taken until the test has ended.
+        # Only a defect takes so long: the thread is busy until the test has ended.
         assert await asyncio.wait_for(use(), 60) == 5
     finally:
         loop.set_default_executor(ThreadPoolExecutor(1))
 
 
 async def test_what_fails_there_is_raised_here(tmp_path: Any) -> None:
-    client = PolosClient(tmp_path)  # a folder is no database
+    client = PolosClient(tmp_path)  # a folder isn't a database
     with pytest.raises(polos.StoreError):
         await client._ask(requests.overview(100))

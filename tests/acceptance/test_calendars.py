@@ -1,4 +1,4 @@
-"""`skip` with a calendar of the application: which runs it leaves out, and what `upcoming` says."""
+"""`skip` with a calendar of the application: the excluded runs, and `upcoming`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DATES = [date(2026, 1, 26), date(2026, 1, 27)]
 
 
 class Holidays:
-    """A calendar that only the application can evaluate, as those of `holidays` are."""
+    """A calendar that only the application can evaluate, like those of `holidays`."""
 
     def __contains__(self, day: object) -> bool:
         return day in DATES
@@ -25,7 +25,7 @@ HOLIDAYS = Holidays()
 async def test_a_date_is_that_of_the_schedules_zone() -> None:
     ran: list[date] = []
 
-    # Nine in the morning in Sydney is the evening before in UTC.
+    # 09:00 in Sydney is the evening before in UTC.
     @workflow(schedule={"cron": "0 9 * * *", "timezone": "Australia/Sydney", "skip": HOLIDAYS})
     async def report(ctx: WorkflowContext, payload: SchedulePayload) -> None:
         ran.append(payload.timestamp.date())
@@ -64,7 +64,7 @@ async def test_the_last_slot_has_itself_for_upcoming() -> None:
 
 
 async def test_a_calendar_is_for_slots_of_the_decorators_schedule_only() -> None:
-    """What is started by hand runs, and so do schedules that other keys have."""
+    """Manual runs are not excluded, nor are schedules with other keys."""
     ran: list[str] = []
 
     @workflow(schedule={"cron": "0 9 * * *", "skip": HOLIDAYS})

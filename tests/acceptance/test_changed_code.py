@@ -1,4 +1,4 @@
-"""A run that is resumed with other code than it was begun with."""
+"""Runs that are resumed with changed code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Code = Callable[[WorkflowContext], Awaitable[None]]
 
 
 async def outcome_of(before: Code, after: Code, **options: int) -> tuple[str, list[str]]:
-    """How a run ends whose code is replaced while it sleeps; and the steps that it executed."""
+    """Replace a run's code while it sleeps; return its outcome and the executed steps."""
     code = [before]
 
     @workflow(id="job", **options)
@@ -69,7 +69,7 @@ async def test_a_renamed_step_is_noticed_before_it_is_executed() -> None:
     told, steps = await outcome_of(begun, renamed)
     assert "`charge card`" in told
     assert "`charge`" in told
-    assert steps == ["charge"], "nobody was charged twice"
+    assert steps == ["charge"], "no customer was charged twice"
 
 
 async def test_a_removed_step_is_noticed() -> None:
@@ -82,7 +82,7 @@ async def test_a_removed_step_is_noticed() -> None:
     assert steps == ["charge"]
 
 
-async def test_a_way_that_is_not_recorded_is_noticed_and_not_tried_again() -> None:
+async def test_a_path_that_is_not_recorded_is_noticed_and_not_retried() -> None:
     async def nothing_left(ctx: WorkflowContext) -> None:
         pass
 

@@ -52,7 +52,7 @@ async def test_a_childs_result_comes_back_as_its_type() -> None:
     assert [(child.origin, child.status) for child in children] == [("child", "succeeded")]
 
 
-async def test_a_parent_that_waits_holds_no_task_and_is_entered_again_once() -> None:
+async def test_a_waiting_parent_occupies_no_task_and_its_handler_is_executed_once_more() -> None:
     entered = 0
 
     @workflow
@@ -122,7 +122,7 @@ async def test_cancelling_a_parent_cancels_its_child() -> None:
         assert [run.status for run in await t.runs()] == ["cancelled", "cancelled"]
 
 
-async def test_a_parent_that_learns_first_of_its_childs_cancellation_is_cancelled(
+async def test_a_parent_is_cancelled_if_its_childs_cancellation_is_noticed_first(
     client: PolosClient, monkeypatch: pytest.MonkeyPatch, eventually: Any
 ) -> None:
     @workflow
@@ -136,7 +136,7 @@ async def test_a_parent_that_learns_first_of_its_childs_cancellation_is_cancelle
     handle_item = Executor._handle
 
     def handle_late(self: Executor, item: tuple[Any, ...]) -> None:
-        """What the worker says of the parent's own cancellation comes too late."""
+        """Handle the worker's message about the parent's own cancellation too late."""
         if item[0] != "stop":
             handle_item(self, item)
 
@@ -234,7 +234,7 @@ async def test_a_calendar_that_raises_fails_the_run_and_says_so() -> None:
     assert "server is away" in run.error.message
 
 
-async def test_parking_is_no_cancellation() -> None:
+async def test_parking_does_not_count_as_a_cancellation() -> None:
     seen: list[str] = []
 
     @workflow

@@ -1,4 +1,4 @@
-"""A worker that was silent for longer than its lease: what it executes, and what it doesn't."""
+"""Workers that were silent for longer than their lease, and the claims of other workers."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ START = "2026-01-01T00:30+00:00"
 LEASE = 20
 
 
-async def mind_the_lease(t: VirtualTime) -> None:
-    """Have a worker whose claims end with its lease, as those of one among several do."""
+async def limit_claims_to_the_lease(t: VirtualTime) -> None:
+    """Make a worker's claims end with its lease, as if there were other workers."""
     await t.crash()
     await t.restart(elsewhere=True, lease=LEASE)
 
 
 class Gate:
-    """A handler comes to it, and continues when the test opens it."""
+    """A handler waits here until the test opens it."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -50,7 +50,7 @@ async def test_a_step_waits_for_the_confirmation_of_its_claim_through_an_outage(
         return "done"
 
     async with polos.testing.clock(START) as t:
-        await mind_the_lease(t)
+        await limit_claims_to_the_lease(t)
         handle = await order.invoke(t.client)
         await t.advance(seconds=1)
         assert gate.reached.is_set()
@@ -58,15 +58,15 @@ async def test_a_step_waits_for_the_confirmation_of_its_claim_through_an_outage(
             await t.advance(seconds=LEASE + 1)
             gate.opened.set()
             await t.advance(hours=1)
-            assert t.client.refused_count, "the claim was not asked about"
+            assert t.client.refused_count, "the claim was not confirmed"
             assert executed == ["reserve"]
         await t.advance(minutes=1)
         assert await handle.result() == "done"
     assert executed == ["reserve", "charge"]
 
 
-async def turned(worker: Worker) -> None:
-    """One turn of a worker beside the one that the clock turns."""
+async def ticked(worker: Worker) -> None:
+    """Tick the engine of a worker that the clock doesn't tick."""
     executor = worker._executor
     assert executor is not None
     assert executor.core is not None
@@ -76,7 +76,9 @@ async def turned(worker: Worker) -> None:
         await asyncio.sleep(0)
 
 
-async def test_a_run_that_another_worker_has_taken_over_executes_nothing_more_here() -> None:
+async def test_a_run_that_another_worker_has_taken_over_executes_nothing_more_on_the_first() -> (
+    None
+):
     executed: list[str] = []
     gates = [Gate(), Gate()]
     entered = iter(gates)
@@ -90,19 +92,19 @@ async def test_a_run_that_another_worker_has_taken_over_executes_nothing_more_he
         return name
 
     async with polos.testing.clock(START) as t:
-        await mind_the_lease(t)
+        await limit_claims_to_the_lease(t)
         handle = await order.invoke(t.client)
         await t.advance(seconds=1)
         assert gates[0].reached.is_set()
 
-        # From here on, the clock doesn't turn the first worker: its process is suspended.
+        # From here on, the clock doesn't tick the first worker, as if its process were suspended.
         core = t.client._opened()
         second = Worker(t.client, lease=LEASE)
         second._minds_lease = True
         await second.start()
         while not gates[1].reached.is_set():
             core.advance_to(core.now() + 1_000_000)
-            await turned(second)
+            await ticked(second)
         gates[0].opened.set()
         for _ in range(20):
             await asyncio.sleep(0)
@@ -110,7 +112,7 @@ async def test_a_run_that_another_worker_has_taken_over_executes_nothing_more_he
 
         gates[1].opened.set()
         while second._executor is not None and second._executor.active:
-            await turned(second)
+            await ticked(second)
         await second.close()
         assert executed == ["second"]
         assert await handle.status() == "succeeded"
@@ -144,10 +146,10 @@ SERVICE = """
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="/proc says whether a process lives")
-async def test_what_a_killed_worker_had_goes_on_at_once_when_another_starts_on_its_machine(
+async def test_runs_of_a_killed_worker_continue_at_once_when_another_starts_on_its_machine(
     client: PolosClient, start: Any
 ) -> None:
-    """However long the lease is: the process is gone for certain."""
+    """Even before the lease has expired, since the process is known to have ended."""
     first = start(SERVICE, "first")
     first.hears("ready")
     handle: Any = await runs.invoke(client, "order")
@@ -168,7 +170,7 @@ SERVICE_WITH_ANOTHER = SERVICE.replace(
 
 
 def changed(folder: Path, statement: str) -> None:
-    """Change the database as another program would, from a process of its own."""
+    """Change the database from another process, as another program would."""
     script = (
         f"import sqlite3; c = sqlite3.connect('polos.db'); c.execute({statement!r}); c.commit()"
     )
@@ -176,10 +178,10 @@ def changed(folder: Path, statement: str) -> None:
 
 
 @pytest.mark.files  # the row is changed in the file
-async def test_what_a_worker_of_another_machine_has_is_left_to_it(
+async def test_runs_of_a_worker_on_another_machine_are_left_to_it(
     client: PolosClient, start: Any, tmp_path: Path
 ) -> None:
-    """Process ids say nothing about other machines."""
+    """The process id of a worker on another machine has no meaning here."""
     first = start(SERVICE_WITH_ANOTHER, "first")
     first.hears("ready")
     order: Any = await runs.invoke(client, "order")
@@ -193,7 +195,7 @@ async def test_what_a_worker_of_another_machine_has_is_left_to_it(
 
 
 @pytest.mark.files  # the row is changed in the file
-async def test_a_worker_whose_run_was_taken_away_is_told_and_has_room_for_another(
+async def test_a_worker_that_has_lost_a_run_notices_it_and_has_a_free_permit(
     client: PolosClient, tmp_path: Path
 ) -> None:
     gate = Gate()
@@ -218,7 +220,7 @@ async def test_a_worker_whose_run_was_taken_away_is_told_and_has_room_for_anothe
         await asyncio.to_thread(changed, tmp_path, "UPDATE run SET token = token + 1000")
         gate.opened.set()
         assert await ping.run(client, timeout=30) == "pong"
-        # The answer to its step says so, or the worker's engine, whichever comes first.
+        # Either the answer to its step or the worker's engine reports it first.
         error = await asyncio.wait_for(told.get(), 30)
         assert isinstance(error, (LeaseLostError, asyncio.CancelledError))
         assert (await runs.get(client, handle.id)).steps == ()

@@ -1,4 +1,4 @@
-"""What can't be meant is refused where it is written, and what goes wrong is said at its level."""
+"""Invalid calls are refused where they are written; problems are logged at the right level."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ async def test_an_option_that_the_function_has_as_well_is_warned_of_once(
 
 
 @pytest.mark.parametrize("delay", [timedelta.max, 1e300, float("nan"), "5", True])
-async def test_a_delay_that_cannot_be_meant_is_refused(delay: Any) -> None:
+async def test_an_invalid_delay_is_refused(delay: Any) -> None:
     @workflow
     async def sleeper(ctx: WorkflowContext) -> None:
         await ctx.step.sleep("long", delay)
@@ -179,7 +179,7 @@ async def test_the_name_of_a_child_is_a_keyword() -> None:
 
     @workflow
     async def parent(ctx: WorkflowContext) -> int:
-        errors.clear()  # it is entered again when the child has ended
+        errors.clear()  # it is executed again when the child has ended
         for arguments in calls:
             try:
                 await ctx.step.invoke(*arguments)
@@ -421,8 +421,8 @@ def test_nothing_is_deprecated_in_the_newest_python() -> None:
     assert (done.stdout, done.stderr) == ("1\n", "")
 
 
-class Heard(logging.Handler):
-    """Sets an event when something is logged that contains a text."""
+class LogWaiter(logging.Handler):
+    """Sets an event when a record with a given text is logged."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -440,7 +440,7 @@ async def test_waiting_for_a_run_without_a_worker_is_warned_of(
     client: PolosClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polos._runtime.waiting_notice._SECONDS", 0.0)
-    heard = Heard("is awaited, but no live worker has registered that workflow")
+    heard = LogWaiter("is awaited, but no live worker has registered that workflow")
     logging.getLogger("polos.run").addHandler(heard)
     try:
 

@@ -1,4 +1,4 @@
-"""Each command answers what can't be meant, or isn't there, with one sentence and a status."""
+"""Each command reports invalid values and missing things in one sentence, with a status."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polos import PolosClient, schedules, workflow
 
 Command = Callable[..., Any]
 
-# What every command that looks into a database is asked with.
+# Arguments for every command that reads a database.
 READING = [
     "schedules list",
     "schedules show digest/ada",
@@ -62,7 +62,7 @@ def ada(client: PolosClient) -> str:
 
 
 def is_one_sentence(said: Any, code: int) -> str:
-    """What it said; that it is one line, without anything of ours in it."""
+    """Return the message; check that it is one line without internals of polos."""
     assert said.code == code, said
     assert said.out == ""
     assert said.err.count("\n") == 1, said.err
@@ -72,7 +72,7 @@ def is_one_sentence(said: Any, code: int) -> str:
 
 
 def told(said: Any, typed: str) -> str:
-    """What it said is wrong with the database."""
+    """Return the message about the database."""
     assert "Traceback" not in said.err
     if typed == "doctor":
         assert said.code == 1
@@ -151,7 +151,7 @@ def test_a_file_that_isnt_ours_is_left_alone(command: Command, tmp_path: Path, t
 
 @pytest.mark.files
 @with_each_command
-def test_a_torn_file_is_said_to_be_damaged(
+def test_a_truncated_file_is_reported_as_damaged(
     command: Command, tmp_path: Path, ada: str, client: PolosClient, typed: str
 ) -> None:
     client.close()
@@ -176,7 +176,7 @@ def test_a_database_of_a_newer_release_asks_for_it(
 
 
 def with_sqlite(path: Path, statement: str) -> None:
-    """In a process of its own: closing the file here would let go of our locks."""
+    """Use sqlite3 in another process: closing the file here would release the locks of polos."""
     script = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute(sys.argv[2])"
     subprocess.run([sys.executable, "-c", script, str(path), statement], check=True)
 
@@ -198,9 +198,7 @@ def test_a_server_that_doesnt_answer(command: Command, typed: str) -> None:
         (["--project", " "], "project_id"),
     ],
 )
-def test_a_place_that_cant_be_meant(
-    command: Command, typed: str, options: list[str], expected: str
-) -> None:
+def test_an_invalid_path(command: Command, typed: str, options: list[str], expected: str) -> None:
     assert expected in is_one_sentence(command(*typed.split(), *options), 2)
 
 
@@ -290,7 +288,7 @@ def test_another_project_sees_nothing(command: Command, ada: str) -> None:
         ("list", 2, "no such command"),
     ],
 )
-def test_what_was_typed(
+def test_invalid_values_get_one_sentence(
     command: Command, tmp_path: Path, ada: str, typed: str, code: int, expected: str
 ) -> None:
     (tmp_path / "notes.txt").touch()
@@ -298,7 +296,7 @@ def test_what_was_typed(
     assert expected.lower() in text.lower()
 
 
-def test_several_schedules_of_a_workflow_have_to_be_told_apart(
+def test_several_schedules_of_a_workflow_need_a_key(
     command: Command, client: PolosClient, ada: str
 ) -> None:
     schedules.sync.create(client, "digest", cron="0 8 * * *", key="bob")
@@ -332,7 +330,7 @@ def test_a_file_that_may_not_be_written(command: Command, client: PolosClient, a
 
 @pytest.fixture
 def locked(tmp_path: Path, client: PolosClient, ada: str) -> Iterator[None]:
-    """Another process that holds the write lock of the file."""
+    """Let another process hold the write lock of the file."""
     client.close()
     script = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None); "

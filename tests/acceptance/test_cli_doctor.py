@@ -1,4 +1,4 @@
-"""`polos doctor` and `polos top`: what is wrong, what to do, and what is in progress."""
+"""`polos doctor` reports problems and remedies; `polos top` shows what is in progress."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def ada(client: PolosClient) -> str:
 
 
 def checks(said: Any) -> dict[str, list[dict[str, Any]]]:
-    """The findings by what they are about."""
+    """Return the findings by subject."""
     found: dict[str, list[dict[str, Any]]] = {}
     for check in said.objects[0]["checks"]:
         found.setdefault(check["about"], []).append(check)
@@ -91,7 +91,9 @@ def test_nothing_to_do_needs_no_worker(command: Command, client: PolosClient, ad
     assert command("doctor").code == 0
 
 
-async def test_a_workflow_that_nobody_has(command: Command, client: PolosClient, ada: str) -> None:
+async def test_a_workflow_that_no_worker_has(
+    command: Command, client: PolosClient, ada: str
+) -> None:
     @workflow(id="other")
     async def other(ctx): ...
 
@@ -106,7 +108,7 @@ async def test_a_workflow_that_nobody_has(command: Command, client: PolosClient,
     assert "runs of `digest` are queued" in queued["text"]
 
 
-async def test_hook_calls_that_nobody_makes(
+async def test_hook_calls_that_no_worker_makes(
     command: Command, client: PolosClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polos.cli.commands.doctor._HOOKS_WAIT", timedelta())
@@ -141,13 +143,13 @@ async def test_a_worker_that_was_killed(
     (worker,) = checks(said)["worker"]
     assert worker["level"] == "warning"
     assert "has died without deregistering and left 1 run unfinished" in worker["text"]
-    assert checks(said)["workers"][0]["text"].startswith("none;"), "the dead are not counted"
+    assert checks(said)["workers"][0]["text"].startswith("none;"), "dead workers are not counted"
     assert "died" in command("top").out
     assert command("runs", "show", handle.id, "--json").objects[0]["status"] == "running"
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="signals as POSIX has them")
-async def test_slots_that_a_stopped_worker_leaves_lying(
+async def test_slots_that_a_stopped_worker_does_not_handle(
     command: Command, client: PolosClient, start: Any, eventually: Any
 ) -> None:
     program = start(APP)
@@ -165,7 +167,7 @@ async def test_slots_that_a_stopped_worker_leaves_lying(
     assert "overdue    1" in command("top").out
 
 
-async def test_runs_that_wait_for_room(
+async def test_runs_that_wait_for_a_permit(
     command: Command, client: PolosClient, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polos.cli.commands.doctor._LONG_QUEUED", timedelta(0))
@@ -192,7 +194,7 @@ async def any_running(client: PolosClient) -> bool:
 
 @pytest.mark.files
 def test_broken_schedules(command: Command, client: PolosClient, ada: str, tmp_path: Path) -> None:
-    """As a worker leaves one whose stored data can't be read any more."""
+    """A worker marks a schedule as broken if its stored data can't be read any more."""
     client.close()
     script = (
         "import sqlite3; c = sqlite3.connect('polos.db'); c.execute(\"UPDATE schedule SET "
@@ -217,11 +219,11 @@ database.commit()
 """
 
 
-@pytest.mark.files  # the child is ended behind the back of polos, in the file
+@pytest.mark.files  # the test completes the child in the file, without polos
 async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes_it(
     command: Command, tmp_path: Path, caplog: pytest.LogCaptureFixture, visit: Any
 ) -> None:
-    """An earlier release left them in PostgreSQL: the child has ended, its parent waits."""
+    """An earlier release left parents in PostgreSQL that wait although their child has ended."""
 
     @workflow(id="kid")
     async def kid(ctx):
@@ -261,7 +263,7 @@ async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes
     assert all(parent.id not in check["text"] for check in checks(said).get("runs", []))
 
 
-async def test_top_shows_what_goes_on(
+async def test_top_shows_what_is_in_progress(
     command: Command, client: PolosClient, ada: str, eventually: Any
 ) -> None:
     @workflow(id="wait")
@@ -348,7 +350,7 @@ def test_doctor_fits_a_narrow_terminal(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a pseudo-terminal")
-def test_top_lives_on_a_terminal_until_ctrl_c_and_leaves_it_as_it_was(ada: str) -> None:
+def test_top_updates_until_ctrl_c_and_restores_the_terminal(ada: str) -> None:
     import pty
 
     ours, theirs = pty.openpty()
@@ -360,19 +362,19 @@ def test_top_lives_on_a_terminal_until_ctrl_c_and_leaves_it_as_it_was(ada: str) 
         os.close(theirs)
         try:
             seen = read_until(ours, "digest/ada")
-            seen += read_until(ours, "digest/ada")  # and once more, so that it continues by itself
+            seen += read_until(ours, "digest/ada")  # and once more: it updates by itself
             process.send_signal(signal.SIGINT)
             seen += read_until(ours, "\x1b[?1049l")
             assert process.wait(30) == 0
         finally:
-            process.kill()  # nobody reads what it shows any more
+            process.kill()  # its output is not read any more
     os.close(ours)
     assert "\x1b[?1049h" in seen
     assert "Traceback" not in seen
 
 
 def read_until(terminal: int, expected: str) -> str:
-    """What the terminal was sent, up to ``expected``."""
+    """Return the terminal's output up to ``expected``."""
     seen = b""
     while expected.encode() not in seen:
         seen += os.read(terminal, 4096)

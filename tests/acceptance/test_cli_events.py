@@ -1,4 +1,4 @@
-"""`polos runs send`, and what `polos runs show` says of a run that waits."""
+"""`polos runs send`, and waiting runs in `polos runs show`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the commands print where: pipes, narrow terminals, colours, hostile text."""
+"""The output of commands on pipes and narrow terminals, with colors and hostile text."""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ def test_colour_is_for_terminals_and_can_be_had_and_refused(
     assert "\x1b" not in command("schedules", "list").out
 
 
-def test_what_is_stored_cant_give_orders_to_the_terminal(
-    command: Command, client: PolosClient
-) -> None:
+def test_stored_text_cannot_control_the_terminal(command: Command, client: PolosClient) -> None:
     id = schedules.sync.list(client)[0].id
     schedules.sync.pause(client, id, "\x1b[2Jgone\r\nforged line\u202e")
     said = command("schedules", "list")
@@ -109,8 +107,8 @@ def polos(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell's pipe")
 @pytest.mark.parametrize("form", [[], ["--json"]])
-def test_a_reader_that_goes_away_is_no_error(client: PolosClient, form: list[str]) -> None:
-    """`polos schedules list | head -1`, with more than a pipe holds."""
+def test_a_closed_pipe_is_not_an_error(client: PolosClient, form: list[str]) -> None:
+    """`polos schedules list | head -1`, with more output than a pipe holds."""
     many = [{"workflow": "monthly-invoices-of-all-customers", "cron": "0 8 1 * *",
              "key": f"{i}"} for i in range(2_000)]  # fmt: skip
     schedules.sync.create_many(client, many)
@@ -135,7 +133,7 @@ def test_a_terminal_that_knows_only_ascii_gets_the_rest_escaped() -> None:
 
 
 def test_the_version_needs_no_typer_and_lists_no_rich() -> None:
-    """What is slow to import is imported where it is needed."""
+    """Modules that are slow to import are imported where they are needed."""
     script = (
         "import sys; sys.argv = ['polos', *{}]\n"
         "from polos import cli\n"
@@ -167,13 +165,13 @@ def test_every_command_says_what_it_is_for_in_one_line(command: Command) -> None
 
 
 def test_output_stays_in_its_folder(tmp_path: Path) -> None:
-    """Reading writes nothing beside the database."""
+    """Reading commands write no files beside the database."""
     before = {path.name for path in tmp_path.iterdir()}
     assert polos("schedules", "list").returncode == 0
     assert {path.name for path in tmp_path.iterdir()} <= before
 
 
-def test_long_work_shows_a_bar_where_a_person_looks_on_and_nothing_elsewhere(
+def test_long_work_shows_a_progress_bar_on_a_terminal_only(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def work(count: int) -> str:
@@ -185,11 +183,11 @@ def test_long_work_shows_a_bar_where_a_person_looks_on_and_nothing_elsewhere(
     assert work(100) == ""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert "packing" in work(100)
-    assert work(3) == ""  # over before it could be read
+    assert work(3) == ""  # done before it could be read
 
 
 def test_ctrl_c_ends_a_command_also_while_the_database_is_waited_for() -> None:
-    """The core doesn't hear of it, so the system's own handler has to be in place meanwhile."""
+    """Ctrl-C doesn't interrupt the core, so the default signal handler must be installed."""
     before = signal.getsignal(signal.SIGINT)
     with opened(None, "default"):
         assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
@@ -201,14 +199,14 @@ def test_ctrl_c_ends_a_command_also_while_the_database_is_waited_for() -> None:
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
 @pytest.mark.parametrize("arguments", ["version", "--help", "schedules list", "doctor"])
-def test_a_full_disk_behind_stdout_is_said_in_one_line(arguments: str) -> None:
+def test_a_full_disk_behind_stdout_is_reported_in_one_line(arguments: str) -> None:
     done = with_shell(f"{arguments} > /dev/full")
     assert (done.returncode, done.stderr) == (1, "polos: No space left on device\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-"])
-def test_closed_streams_are_no_trouble(closed: str) -> None:
+def test_closed_streams_are_not_an_error(closed: str) -> None:
     for arguments in ("version", "schedules list", "top"):
         done = with_shell(f"{arguments} {closed}")
         assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""`polos init`, `polos completion`, and workers that follow changes."""
+"""`polos init`, `polos completion`, and workers that reload changed code."""
 
 from __future__ import annotations
 
@@ -130,19 +130,19 @@ def worker(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def until(process: subprocess.Popen[str], expected: str) -> list[str]:
-    """The lines of its stderr up to one with ``expected``."""
+    """Return the lines of stderr up to one with ``expected``."""
     assert process.stderr is not None
     lines = []
     for line in process.stderr:
         lines.append(line.rstrip())
         if expected in line:
             return lines
-    raise AssertionError(f"it ended without saying {expected!r}: {lines}")
+    raise AssertionError(f"it ended without {expected!r}: {lines}")
 
 
 @pytest.mark.files
 @pytest.mark.parametrize("command", [["run", "--reload"], ["dev", "--no-ui"]])
-def test_a_worker_follows_changes_of_its_code_and_outlives_mistakes(
+def test_a_worker_reloads_its_code_and_survives_mistakes(
     tmp_path: Path, command: list[str]
 ) -> None:
     app = tmp_path / "app.py"
@@ -167,7 +167,7 @@ def test_a_worker_ends_with_the_process_that_reloads_it(tmp_path: Path) -> None:
     with worker(tmp_path, "run", "--reload", "app.py") as process:
         until(process, "running; stop with")
         process.kill()
-        # Its stderr, which the worker shares, is at its end only when the worker has ended too.
+        # The worker shares its stderr, which is at its end only when the worker has ended too.
         assert until(process, "stopped")
 
 
@@ -186,7 +186,7 @@ def test_reload_says_what_it_needs(
     assert "pip install 'polos[dev]'" in said.err
 
 
-def test_the_dashboard_says_what_it_needs(
+def test_the_dashboard_names_the_missing_package(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import importlib.util

@@ -1,4 +1,4 @@
-"""`polos runs`: what has happened, and what is to be done about it."""
+"""`polos runs`: listing, showing, watching, cancelling, and retrying runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polos import PermanentError, PolosClient, Run, StepError, Worker, runs, sch
 
 Command = Callable[..., Any]
 
-# What is read of one run, and not of many.
+# Fields that are read for one run, but not for lists.
 WITH_DETAILS = ["payload", "input", "parent", "last_timestamp", "upcoming"]
 
 
@@ -36,7 +36,7 @@ def handlers() -> None:
 
 
 async def ended(client: PolosClient, workflow: str) -> str:
-    """A run of it that has come to its end."""
+    """Start a run and wait for its completion."""
     async with Worker(client):
         handle = await runs.invoke(client, workflow)
         with suppress(PermanentError, StepError):
@@ -66,9 +66,7 @@ async def test_a_list_has_the_newest_first(command: Command, client: PolosClient
     assert len(command("runs", "list", "--since", "1h ago", "--json").objects) == 2
 
 
-async def test_a_list_goes_on_behind_the_last_one_seen(
-    command: Command, client: PolosClient
-) -> None:
+async def test_a_list_continues_after_the_last_item(command: Command, client: PolosClient) -> None:
     for _ in range(3):
         await runs.invoke(client, "add")
     said = command("runs", "list", "-n", "2", "--json")
@@ -177,7 +175,7 @@ async def test_what_has_succeeded_isnt_retried(command: Command, client: PolosCl
     assert several.err.count("polos: ") == 2
 
 
-async def test_watching_a_run_tells_its_steps_and_ends_with_it(
+async def test_watching_a_run_shows_its_steps_and_ends_with_it(
     command: Command, client: PolosClient
 ) -> None:
     async with Worker(client):

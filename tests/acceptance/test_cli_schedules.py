@@ -1,4 +1,4 @@
-"""`polos schedules`: what there is, what comes, and changing it."""
+"""`polos schedules`: listing, showing, and changing schedules."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_list_shows_times_in_the_schedules_zone(command: Command, ada: str) ->
     assert "\x1b" not in said.out
 
 
-def test_a_list_goes_on_behind_the_last_one_seen(command: Command, client: PolosClient) -> None:
+def test_a_list_continues_after_the_last_item(command: Command, client: PolosClient) -> None:
     made(client, 7)
     seen = []
     arguments = ["schedules", "list", "--json", "--limit", "3"]
@@ -190,7 +190,7 @@ def test_create_takes_all_policies_and_zones(
     assert schedule.input == {"user": 7}
 
 
-def test_create_again_brings_up_to_date(command: Command, client: PolosClient, ada: str) -> None:
+def test_create_again_updates(command: Command, client: PolosClient, ada: str) -> None:
     said = command("schedules", "create", "digest", "--every", "90s", "-k", "ada", "--json")
     assert said.objects[0]["id"] == ada
     assert said.objects[0]["every"] == 90
@@ -243,7 +243,7 @@ def test_several_are_changed_also_by_names_from_stdin(
     assert {s.status for s in schedules.sync.list(client)} == {"active"}
 
 
-def test_one_that_is_missing_keeps_no_other_from_its_change(
+def test_a_missing_schedule_does_not_prevent_the_change_of_others(
     command: Command, client: PolosClient
 ) -> None:
     ids = made(client, 2)
@@ -282,7 +282,7 @@ def test_trigger_applies_the_overlap_policy_where_that_is_asked_for(
     first = command("schedules", "trigger", ada, "--overlap", "schedule")
     again = command("schedules", "trigger", ada, "--overlap", "schedule")
     assert (first.code, again.code) == (0, 1)
-    assert first.out.strip() in again.err, "the run in its way is named"
+    assert first.out.strip() in again.err, "the blocking run is named"
     wrong = command("schedules", "trigger", ada, "--overlap", "skip")
     assert wrong.code == 2
     assert "expected `schedule`" in wrong.err
@@ -308,7 +308,7 @@ async def test_trigger_waits_for_the_end(command: Command, client: PolosClient) 
 # --- delete ----------------------------------------------------------------------------------
 
 
-def test_delete_asks_first_and_does_nothing_where_nobody_answers(
+def test_delete_asks_first_and_does_nothing_without_an_answer(
     command: Command, client: PolosClient, ada: str
 ) -> None:
     said = command("schedules", "delete", "digest/ada")
@@ -365,7 +365,7 @@ def test_a_long_backfill_is_committed_in_parts(command: Command, client: PolosCl
     assert "1,416 runs created\n" in said.err
 
 
-def test_history_says_what_became_of_slots_also_of_a_deleted_one(
+def test_history_shows_outcomes_also_of_a_deleted_schedule(
     command: Command, client: PolosClient, ada: str
 ) -> None:
     schedules.sync.skip(client, ada)

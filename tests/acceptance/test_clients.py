@@ -75,7 +75,7 @@ def test_a_client_is_used_from_many_threads(client: PolosClient, job: Any) -> No
     assert len(set(ids)) == len(schedules.sync.list(client)) == 40
 
 
-def test_the_blocking_twins_do_what_the_others_do(client: PolosClient, job: Any) -> None:
+def test_the_blocking_versions_do_the_same_as_the_others(client: PolosClient, job: Any) -> None:
     id = create(client)
     assert schedules.sync.get(client, id) == asyncio.run(schedules.get(client, id))
     assert schedules.sync.pause(client, id, note="later").note == "later"
@@ -93,7 +93,7 @@ def test_the_blocking_twins_do_what_the_others_do(client: PolosClient, job: Any)
     assert schedules.sync.list(client) == []
 
 
-async def test_the_blocking_twins_work_inside_a_running_loop_too(
+async def test_the_blocking_versions_work_inside_a_running_loop_too(
     client: PolosClient, job: Any
 ) -> None:
     id = create(client)
@@ -146,7 +146,7 @@ def test_the_environment_names_the_database_and_an_argument_goes_first(
 
 @pytest.mark.files
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-# A fork beside threads is deprecated since Python 3.12; applications do it all the same.
+# Python 3.12 deprecates a fork in a process with threads, but applications do it.
 @pytest.mark.filterwarnings("ignore:.*use of fork.* may lead to deadlocks:DeprecationWarning")
 @pytest.mark.parametrize("given", [None, "app.db", "sqlite:///app.db", "from-environment"])
 def test_a_forked_process_in_another_folder_uses_the_same_file(
@@ -156,7 +156,7 @@ def test_a_forked_process_in_another_folder_uses_the_same_file(
         monkeypatch.setenv("POLOS_DATABASE_URL", "sqlite:///app.db")
         given = None
     (tmp_path / "elsewhere").mkdir()
-    # Opened before the fork, and not opened before it.
+    # Opened before the fork, or not.
     for is_opened in (True, False):
         client = PolosClient(given)
         if is_opened:
@@ -205,7 +205,7 @@ def test_four_slashes_are_an_absolute_path(tmp_path: Path, job: Any) -> None:
         assert [schedule.id for schedule in schedules.sync.list(client)] == [id]
 
 
-def test_a_client_is_closed_twice_in_peace_and_used_no_more(database: Path, job: Any) -> None:
+def test_a_client_may_be_closed_twice_and_then_refuses_requests(database: Path, job: Any) -> None:
     client = PolosClient(database)
     id = create(client)
     client.close()
@@ -219,11 +219,11 @@ def test_a_client_is_closed_twice_in_peace_and_used_no_more(database: Path, job:
 
 
 @pytest.mark.files
-def test_closing_lets_go_of_the_files_at_once(tmp_path: Path, job: Any) -> None:
+def test_closing_releases_the_files_at_once(tmp_path: Path, job: Any) -> None:
     with PolosClient("app.db") as client:
         create(client)
         asyncio.run(job.invoke(client))
-    # What SQLite keeps beside a database in use is gone: it can be copied or deleted.
+    # SQLite's additional files are gone, so the database can be copied or deleted.
     assert [path.name for path in tmp_path.iterdir()] == ["app.db"]
 
 
@@ -235,7 +235,7 @@ async def test_async_with_closes(database: Path, job: Any) -> None:
     await client.aclose()
 
 
-async def test_closing_tells_those_who_wait(database: Path, job: Any) -> None:
+async def test_closing_ends_pending_waits(database: Path, job: Any) -> None:
     client = PolosClient(database)
     handle = await job.invoke(client)
     waiting = asyncio.ensure_future(handle.result())
@@ -342,7 +342,7 @@ async def test_a_schedule_of_one_process_is_seen_by_a_worker_in_another(
 ) -> None:
     worker = start(TICKER)
     worker.hears("ready")
-    # This process has never heard of the workflow; the worker has registered it.
+    # Only the worker has registered the workflow, not this process.
     id = await schedules.create(client, "ticker", every=timedelta(seconds=1), key="from afar")
     assert worker.hears("tick") == "from afar"
     await schedules.pause(client, id)
@@ -490,7 +490,7 @@ def test_a_forked_child_works_on_when_its_parent_has_closed_or_ended(start: Any)
 
 @pytest.mark.files
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_of_a_process_whose_worker_runs_is_told_so(start: Any) -> None:
+def test_a_child_of_a_process_with_a_running_worker_gets_an_error(start: Any) -> None:
     program = start(
         FORKING
         + """
@@ -517,7 +517,7 @@ def test_a_child_of_a_process_whose_worker_runs_is_told_so(start: Any) -> None:
 
 @pytest.mark.files
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_fork_in_the_middle_of_other_threads_requests_harms_neither(start: Any) -> None:
+def test_a_fork_during_requests_of_other_threads_harms_neither_process(start: Any) -> None:
     program = start(
         FORKING
         + """
@@ -557,7 +557,7 @@ async def test_a_run_whose_client_is_closed_under_it_has_not_failed(database: Pa
     async with PolosClient(database) as client, Worker(client):
         handle = await slow.invoke(client)
         await reached.wait()
-        client._is_closed = True  # as `close` does first, while what is in line is still written
+        client._is_closed = True  # as `close` does first, while queued requests are still written
         may_go_on.set()
         await again.wait()
         client._is_closed = False

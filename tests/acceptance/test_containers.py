@@ -1,4 +1,4 @@
-"""Workers in containers: variables instead of options, and the examples."""
+"""Workers in containers: environment variables instead of options, and the examples."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def manifest() -> dict[str, Any]:
     return found
 
 
-def test_the_manifest_sets_what_exists_and_leaves_time_to_end() -> None:
+def test_the_manifest_sets_existing_variables_and_leaves_time_to_end() -> None:
     pod = manifest()["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     variables = {each["name"]: each.get("value") for each in container["env"]}

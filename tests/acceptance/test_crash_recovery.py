@@ -1,7 +1,6 @@
-"""``kill -9``: what was finished is never done again, what was not continues where it stood.
+"""After SIGKILL, finished steps are never executed again, and runs continue where they stopped.
 
-Witness of what was executed is a file that every step appends to and syncs before it does anything
-else; the database is not asked.
+Every step first appends to a file and syncs it. The tests check this file, not the database.
 """
 
 from __future__ import annotations
@@ -96,7 +95,7 @@ def executed(tmp_path: Path) -> Callable[[], list[str]]:
         ("after send", ["fetch", "generate", "send"], []),
     ],
 )
-async def test_a_killed_run_goes_on_from_its_first_unfinished_step(
+async def test_a_killed_run_continues_from_its_first_unfinished_step(
     start: Any, client: PolosClient, executed: Any, place: str, done: list[str], again: list[str]
 ) -> None:
     first = start(APP + MAIN, "first", place)
@@ -160,7 +159,7 @@ async def test_a_client_in_another_process_waits_through_the_crash(
     assert len(await runs.list(client)) == 1
 
 
-# --- killed while it waits -------------------------------------------------------------------
+# --- killed while waiting --------------------------------------------------------------------
 
 SLEEPER = """
     @workflow(id="sleeper")
@@ -171,7 +170,7 @@ SLEEPER = """
 """
 
 
-async def test_a_durable_sleep_goes_on_while_the_process_is_down(
+async def test_a_durable_sleep_continues_while_the_process_is_down(
     start: Any, client: PolosClient, executed: Any, eventually: Any
 ) -> None:
     async def nap() -> Any:
@@ -193,7 +192,7 @@ async def test_a_durable_sleep_goes_on_while_the_process_is_down(
     assert after.started_at >= asleep.wakes_at
 
 
-async def test_a_long_sleep_is_nobodys_run_and_outlives_a_kill(
+async def test_a_long_sleep_is_held_by_no_worker_and_survives_a_kill(
     start: Any, client: PolosClient, executed: Any, eventually: Any
 ) -> None:
     async def waits() -> bool:
@@ -284,7 +283,7 @@ async def test_a_recorded_failure_is_raised_again_and_not_tried_again(
     assert executed() == ["first: refuse"]
 
 
-# --- types that nothing mentions -------------------------------------------------------------
+# --- types that no annotation has ------------------------------------------------------------
 
 UNDECLARED = """
     import logging
@@ -339,7 +338,7 @@ async def test_a_type_that_nothing_mentions_is_named_at_once_and_can_be_register
     assert executed() == ["first: undeclared"]
 
 
-# --- results come back as what they were -----------------------------------------------------
+# --- results keep their types ----------------------------------------------------------------
 
 TYPES = """
     import asyncio
@@ -469,7 +468,7 @@ NAMES = [
 def replayed(
     start_in: Any, tmp_path_factory: pytest.TempPathFactory, new_database: Any
 ) -> tuple[dict[str, list[bool]], list[str]]:
-    """Which values came back from disk as what they were, and what was executed."""
+    """The values that were restored unchanged, and what was executed."""
     folder = tmp_path_factory.mktemp("types")
     database = new_database(folder)
     env = {"POLOS_DATABASE_URL": str(database)}
@@ -532,7 +531,7 @@ async def test_no_slot_is_lost_or_doubled_over_a_kill(
     slots = sorted(entry.timestamp for entry in entries)
     assert slots == [slots[0] + timedelta(seconds=n) for n in range(len(slots))]
     assert len({entry.run_id for entry in entries}) == len(entries)
-    # What a kill caught in the middle may have been seen twice; nothing else, and nothing never.
+    # Only a run that a kill interrupted may have been executed twice, and each at least once.
     made: list[Run] = await runs.list(client, schedule=schedule)
     finished = {run.timestamp.isoformat() for run in made if run.status == "succeeded" and run.timestamp}  # fmt: skip # noqa: E501
     assert finished <= set(seen)

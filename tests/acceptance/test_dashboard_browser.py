@@ -1,7 +1,7 @@
-"""The dashboard in a real browser, without a window.
+"""The dashboard in a real headless browser.
 
-Needs Chromium (``scripts/browser-for-tests`` finds it). Without one these tests are skipped, and
-say so; with ``POLOS_BROWSER_TESTS=1`` in the environment they fail.
+Needs Chromium (``scripts/browser-for-tests`` finds it). Without it, these tests are skipped with a
+reason, or they fail if ``POLOS_BROWSER_TESTS=1`` is set.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MUST_RUN = os.environ.get("POLOS_BROWSER_TESTS", "") not in ("", "0")
 
 
 def _browser() -> tuple[str, str]:
-    """The path of a browser, or why there is none."""
+    """Return the path of a browser, or the reason why there is none."""
     found = subprocess.run([str(SCRIPT)], capture_output=True, text=True, check=False)
     return found.stdout.strip(), found.stderr.strip()
 
@@ -44,8 +44,8 @@ pytestmark = [
 
 
 @dataclass
-class Visitor:
-    """A browser window, and everything that it asked for or complained about."""
+class BrowserWindow:
+    """A browser window with its requests, console messages, and errors."""
 
     page: Any
     base: str
@@ -58,7 +58,7 @@ class Visitor:
 
 @dataclass
 class Scene:
-    """An application that has been at work, and where its dashboard is."""
+    """An application with some history, and the address of its dashboard."""
 
     time: polos.testing.VirtualTime
     base: str
@@ -69,10 +69,10 @@ class Scene:
         return self.time.client
 
     @asynccontextmanager
-    async def visitor(self, **options: Any) -> AsyncIterator[Visitor]:
+    async def visitor(self, **options: Any) -> AsyncIterator[BrowserWindow]:
         context = await self.browser.new_context(**options)
         try:
-            visitor = Visitor(await context.new_page(), self.base)
+            visitor = BrowserWindow(await context.new_page(), self.base)
             visitor.page.on("request", lambda request: visitor.requests.append(request.url))
             visitor.page.on("console", lambda text: visitor.complaints.append(text.text))
             visitor.page.on("pageerror", lambda error: visitor.complaints.append(str(error)))
@@ -152,7 +152,7 @@ async def test_a_page_keeps_up_without_a_reload(scene: Scene):
         assert await visitor.page.evaluate("window.kept") == "the same page"
 
 
-async def test_what_somebody_is_doing_is_left_alone_by_news(scene: Scene):
+async def test_updates_leave_a_form_that_is_in_use_unchanged(scene: Scene):
     [found] = await schedules.list(scene.client, workflow="digest")
     async with scene.visitor() as visitor:
         page = visitor.page
@@ -196,7 +196,7 @@ async def test_text_for_one_event_survives_another_event(scene: Scene, is_focuse
     assert await handle.result() == ["yes", "half a sentence"]
 
 
-async def test_a_form_that_came_with_news_works(scene: Scene):
+async def test_a_form_that_came_with_an_update_works(scene: Scene):
     [found] = await schedules.list(scene.client, workflow="digest")
     async with scene.visitor() as visitor:
         await visitor.open(f"schedules/{found.id}")
@@ -205,7 +205,7 @@ async def test_a_form_that_came_with_news_works(scene: Scene):
         await visitor.page.get_by_role("button", name="Resume").click()
         await visitor.page.wait_for_url("**done=resumed")
         assert (await schedules.get(scene.client, found.id)).status == "active"
-        # And what is worth it was said to who doesn't see the page change.
+        # And screen readers were notified of the change.
         await schedules.pause(scene.client, found.id)
         await visitor.page.wait_for_function(
             "() => document.getElementById('announcer').textContent.includes('paused')"
@@ -281,7 +281,7 @@ async def test_pages_fit_into_narrow_and_wide_windows(scene: Scene, width: int):
             assert beyond <= 0, path
 
 
-async def test_a_server_that_is_gone_is_said_to_be(scene: Scene):
+async def test_a_lost_server_is_reported(scene: Scene):
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(
         serve(scene.client, port=0, handle_signals=False, on_ready=ready.set_result)

@@ -1,4 +1,4 @@
-"""Pages that keep up by themselves, and a server that stops when it is told to."""
+"""Pages that update by themselves, and the end of the server."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMEOUT = 20.0
 
 @asynccontextmanager
 async def served(client: PolosClient, **options: Any) -> AsyncIterator[str]:
-    """The address of a dashboard on a port of its own."""
+    """Serve a dashboard on its own port; yield its address."""
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     options = {"port": 0, "handle_signals": False, "on_ready": ready.set_result, **options}
     task = asyncio.create_task(serve(client, **options))
@@ -48,7 +48,7 @@ class Stream:
         self._lines = answer.aiter_lines()
 
     async def event(self) -> dict[str, str]:
-        """The next one that says something."""
+        """Return the next event that isn't empty."""
         return await asyncio.wait_for(self._next(), TIMEOUT)
 
     async def _next(self) -> dict[str, str]:
@@ -59,7 +59,7 @@ class Stream:
         raise AssertionError("the stream ended")
 
     async def ends(self) -> None:
-        """Waits until there is no more."""
+        """Wait until the stream ends."""
 
         async def rest() -> None:
             async for _ in self._lines:
@@ -107,7 +107,7 @@ async def test_a_page_that_is_up_to_date_is_not_sent_again(client: PolosClient, 
         seen = page.partition('data-revision="')[2].partition('"')[0]
         async with listening(base, "/schedules", seen) as stream:
             await schedules.pause(client, schedule, note="now")
-            # The first that is heard is the change: what it had already was not sent.
+            # The first event is the change: the page that it already had was not sent again.
             assert "paused" in (await stream.event())["html"]
 
 
@@ -117,7 +117,7 @@ async def test_no_secret_of_a_form_is_in_a_stream(client: PolosClient, schedule:
     assert html.count('name="secret" value=""') == html.count('name="secret"') >= 3
 
 
-async def test_trouble_is_told_and_what_was_seen_stays(client: PolosClient, schedule: str):
+async def test_an_error_is_reported_and_the_last_page_stays(client: PolosClient, schedule: str):
     async with served(client) as base, listening(base, f"/schedules/{schedule}") as stream:
         assert (await stream.event())["trouble"] == ""
         await schedules.delete(client, schedule)
@@ -145,7 +145,7 @@ async def test_streams_are_bounded(
             assert three.answer.headers["retry-after"] == "30"
 
 
-async def test_who_leaves_makes_room(
+async def test_a_closed_stream_makes_room_for_another(
     client: PolosClient, schedule: str, monkeypatch: pytest.MonkeyPatch, eventually: Any
 ):
     monkeypatch.setattr(live, "STREAMS_MAX", 1)
@@ -160,7 +160,7 @@ async def test_who_leaves_makes_room(
         await eventually(has_room)
 
 
-async def test_a_page_is_rendered_once_for_all_who_look(client: PolosClient, schedule: str):
+async def test_a_page_is_rendered_once_for_all_streams(client: PolosClient, schedule: str):
     made: list[str] = []
     streams = live.Live()
 
@@ -257,9 +257,7 @@ async def test_a_signal_ends_the_server_while_pages_are_looked_at(
 # --- where it listens ------------------------------------------------------------------------
 
 
-async def test_elsewhere_than_on_this_machine_it_makes_itself_a_token(
-    client: PolosClient, schedule: str
-):
+async def test_on_another_address_it_generates_a_token(client: PolosClient, schedule: str):
     async with served(client, host="0.0.0.0") as address:
         assert address.startswith("http://127.0.0.1:")
         token = httpx.URL(address).params["token"]
@@ -269,7 +267,7 @@ async def test_elsewhere_than_on_this_machine_it_makes_itself_a_token(
             assert (await browser.get(address, follow_redirects=True)).status_code == 200
 
 
-async def test_a_port_that_is_taken_is_said_to_be(client: PolosClient):
+async def test_a_port_that_is_in_use_is_reported(client: PolosClient):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -288,7 +286,7 @@ async def test_a_port_that_is_taken_is_said_to_be(client: PolosClient):
         ({"token": "short"}, "at least 16"),
     ],
 )
-async def test_arguments_that_cannot_be_meant_are_refused(
+async def test_invalid_arguments_are_refused(
     client: PolosClient, options: dict[str, Any], sentence: str
 ):
     with pytest.raises(InvalidArgumentError, match=sentence):

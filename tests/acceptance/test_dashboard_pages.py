@@ -1,4 +1,4 @@
-"""What the dashboard shows, and what its forms do."""
+"""The dashboard's pages and forms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 @dataclass
 class Scene:
-    """An application that has been at work for some days, and somebody who looks at it."""
+    """An application with some days of history, and a browser on its dashboard."""
 
     time: polos.testing.VirtualTime
     browser: httpx.AsyncClient
@@ -48,7 +48,7 @@ class Scene:
 
 
 class Tags(HTMLParser):
-    """All tags and attributes of a page, as a browser would find them."""
+    """Collects all tags and attributes of a page."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Tags(HTMLParser):
 
 
 def words_of(html: str) -> str:
-    """The text of a page as it is read, on one line."""
+    """Return the text of a page on one line."""
     body = re.sub(r"<svg class=\"sprite\".*?</svg>\s*<a", "<a", html, flags=re.DOTALL)
     text = re.sub(r"<[^>]*>", " ", body)
     for entity, character in [("&lt;", "<"), ("&gt;", ">"), ("&#34;", '"'), ("&#39;", "'")]:
@@ -172,7 +172,7 @@ async def test_a_long_list_of_schedules_is_walked_page_by_page(scene: Scene, que
     assert len(set(seen)) == 120
 
 
-async def test_a_schedule_says_what_it_means_and_what_became_of_its_slots(scene: Scene):
+async def test_a_schedule_shows_its_meaning_and_its_outcomes(scene: Scene):
     [report] = await schedules.list(scene.client, workflow="report")
     await scene.time.advance(days=1)
     await schedules.pause(scene.client, report.id)
@@ -181,7 +181,7 @@ async def test_a_schedule_says_what_it_means_and_what_became_of_its_slots(scene:
     await scene.time.advance(hours=1)
     page = await scene.page(f"/schedules/{report.id}")
     assert "At 02:30, every day America/New_York" in page
-    assert "2026, 02:30 EST" not in page  # this year goes without saying
+    assert "2026, 02:30 EST" not in page  # the current year is omitted
     assert "Fri 6 Mar, 02:30 EST" in page
     assert "missed" in page
     assert "succeeded" in page
@@ -294,7 +294,7 @@ async def test_workers_are_listed_with_what_they_do(scene: Scene):
     assert "onboarding" in page
 
 
-async def test_a_worker_that_has_gone_silent_is_said_to_be(client: PolosClient, visit: Any):
+async def test_a_silent_worker_is_reported(client: PolosClient, visit: Any):
     @workflow(id="quiet")
     async def quiet() -> None: ...
 
@@ -306,15 +306,13 @@ async def test_a_worker_that_has_gone_silent_is_said_to_be(client: PolosClient, 
         busy = replace(worker, held=1)
         assert WorkerRow.of(busy, [busy], later).silent_for == timedelta(minutes=10)
         assert WorkerRow.of(worker, [worker], later).silent_for is None, (
-            "idle and alone, it sends none"
+            "a single idle worker sends no heartbeat"
         )
-    browser = await visit(polos.ui(client))  # the other one keeps what it read for a moment
+    browser = await visit(polos.ui(client))  # the other one caches what it read for a moment
     assert "No worker is registered" in words_of((await browser.get("/workers")).text)
 
 
-async def test_a_worker_that_was_killed_is_said_to_be_dead(
-    client: PolosClient, start: Any, visit: Any
-):
+async def test_a_killed_worker_is_reported_as_dead(client: PolosClient, start: Any, visit: Any):
     program = start(
         """
         import asyncio, polos
@@ -489,7 +487,7 @@ async def test_an_event_is_sent_to_a_run_that_waits_for_it(scene: Scene):
     assert "takes no more events" in answer.text
 
 
-async def test_what_cannot_be_done_any_more_is_said(scene: Scene):
+async def test_an_action_that_is_no_longer_possible_is_reported(scene: Scene):
     id = await schedules.create(scene.client, "report", cron="0 8 * * *", key="gone-soon")
     page = await scene.browser.get(f"/schedules/{id}")
     await schedules.delete(scene.client, id)
@@ -502,7 +500,7 @@ async def test_what_cannot_be_done_any_more_is_said(scene: Scene):
     assert answer.status_code == 409
 
 
-# --- wherever it is mounted ------------------------------------------------------------------
+# --- mounting --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", ["/polos", "/admin/polos"])
@@ -537,7 +535,7 @@ async def test_a_trusted_proxy_may_name_the_path(scene: Scene, visit: Any, is_st
 def _behind(
     browser: httpx.AsyncClient, prefix: str, is_stripped: bool, headers: dict[str, str]
 ) -> httpx.AsyncClient:
-    """The browser before a proxy that takes ``prefix`` away, or doesn't, and adds headers."""
+    """Return a browser behind a proxy that adds headers and may remove ``prefix``."""
 
     async def forward(request: httpx.Request) -> None:
         assert request.url.path.startswith(f"{prefix}/")
@@ -572,7 +570,7 @@ async def _stays_below(browser: httpx.AsyncClient, scene: Scene, prefix: str) ->
     assert (await schedules.get(scene.client, found.id)).status == "paused"
 
 
-# --- what may not be shown -------------------------------------------------------------------
+# --- what must not be shown ------------------------------------------------------------------
 
 
 async def test_nothing_that_users_wrote_becomes_markup(visit: Any):
@@ -726,7 +724,7 @@ async def test_programs_get_sentences_as_text(scene: Scene):
     assert answer.headers["content-type"].startswith("text/plain")
 
 
-async def test_a_closed_client_is_said_to_be(client: PolosClient, visit: Any):
+async def test_a_closed_client_is_reported(client: PolosClient, visit: Any):
     browser = await visit(polos.ui(client))
     await schedules.list(client)
     client.close()
@@ -743,7 +741,7 @@ async def test_a_closed_client_is_said_to_be(client: PolosClient, visit: Any):
         ("PRAGMA application_id = 7", "another application"),
     ],
 )
-async def test_databases_that_cannot_be_read_are_said_to_be(
+async def test_unreadable_databases_are_reported(
     tmp_path: Path, visit: Any, change: str, sentence: str
 ):
     import sqlite3
@@ -764,7 +762,7 @@ async def test_databases_that_cannot_be_read_are_said_to_be(
 
 
 @pytest.mark.files
-async def test_a_file_that_is_no_database_is_said_to_be(tmp_path: Path, visit: Any):
+async def test_a_file_that_is_not_a_database_is_reported(tmp_path: Path, visit: Any):
     path = tmp_path / "polos.db"
     path.write_bytes(b"not a database at all, but some text " * 200)
     with PolosClient(path) as client:
@@ -829,7 +827,7 @@ async def test_every_metric_is_documented(scene: Scene):
         assert f"`{name}`" in document
 
 
-async def test_many_visitors_ask_the_database_once(scene: Scene):
+async def test_many_requests_read_the_database_once(scene: Scene):
     answers = await asyncio.gather(*(scene.browser.get("/") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
 

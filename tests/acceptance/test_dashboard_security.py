@@ -1,4 +1,4 @@
-"""Who the dashboard lets in, and what other sites can't make a browser do to it."""
+"""Access to the dashboard, and protection against requests of other sites."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def test_where_the_application_checks_its_users_it_can_be_opened(
     assert (await browser.get("/")).status_code == 200
     page = f"/schedules/{schedule}"
     assert (await submit(browser, page, f"{page}/pause")).status_code == 303
-    # Its users' browsers are still not at the disposal of other sites.
+    # Other sites still can't use its users' browsers.
     seen = await browser.get(page)
     answer = await browser.post(
         f"{page}/resume",
@@ -294,7 +294,7 @@ async def test_the_token_in_the_address_lets_a_browser_in_and_leaves_the_address
 
 
 @pytest.mark.parametrize("path", ["//evil.example/", "/%2F%2Fevil.example/", "/\\evil.example"])
-async def test_the_way_on_stays_on_this_host(
+async def test_redirects_stay_on_this_host(
     client: PolosClient, schedule: str, visit: Any, path: str
 ):
     async with httpx.AsyncClient(
@@ -366,17 +366,17 @@ def test_tokens_that_would_protect_nothing_are_refused(client: PolosClient, toke
 
 
 @pytest.mark.parametrize("option", ["allow_remote", "hide_payloads"])
-def test_options_that_cannot_be_meant_are_refused(client: PolosClient, option: str):
+def test_invalid_options_are_refused(client: PolosClient, option: str):
     with pytest.raises(InvalidArgumentError, match=option):
         polos.ui(client, **{option: "no"})
     with pytest.raises(InvalidArgumentError, match="PolosClient"):
         polos.ui("polos.db")  # type: ignore[arg-type]
 
 
-# --- what browsers are told ------------------------------------------------------------------
+# --- security headers ------------------------------------------------------------------------
 
 
-async def test_every_answer_tells_browsers_what_is_allowed(
+async def test_every_answer_has_the_security_headers(
     client: PolosClient, schedule: str, visit: Any
 ):
     app = polos.ui(client)
@@ -430,7 +430,7 @@ async def test_requests_at_once_do_not_mix_up_their_secrets(
         assert secret_in(await browser.get(page)) == secret
 
 
-# --- what is no address, no origin, no session -----------------------------------------------
+# --- invalid addresses, origins, and sessions -------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -513,7 +513,7 @@ async def test_signing_out_ends_the_session_and_all_copies_of_its_cookie(
     assert (await submit(browser, "/", "/logout")).status_code == 303
     assert (await thief.get("/")).status_code == 401
     assert (await other.get("/")).status_code == 200
-    # A process that is started later doesn't know who has signed out.
+    # A process that starts later doesn't know which sessions have signed out.
     monkeypatch.setattr(guard, "_ended", {})
     monkeypatch.setattr(guard, "_PROCESS_STARTED", int(guard.time.time()) + 1)
     assert (await thief.get("/")).status_code == 401
@@ -540,9 +540,7 @@ def test_ended_sessions_are_forgotten_when_they_would_have_expired(
      ("root_path", "/a?b"), ("root_path", 5), ("trusted_proxies", "127.0.0.1"),
      ("trusted_proxies", ["proxy.example"]), ("trusted_proxies", [5]), ("trusted_proxies", None)],
 )  # fmt: skip
-def test_paths_and_proxies_that_cannot_be_meant_are_refused(
-    client: PolosClient, name: str, value: Any
-):
+def test_invalid_paths_and_proxies_are_refused(client: PolosClient, name: str, value: Any):
     with pytest.raises(InvalidArgumentError, match=rf"{name}: .* given, expected"):
         polos.ui(client, **{name: value})
 
@@ -584,10 +582,10 @@ async def test_only_the_way_in_is_open_without_the_token(
 
 
 @pytest.mark.parametrize("planted", ["x", "x" * 42, "x" * 44, "\u00e9" * 43])
-async def test_a_cookie_that_we_did_not_give_is_the_base_of_no_secret(
+async def test_a_foreign_cookie_is_not_used_for_a_secret(
     client: PolosClient, schedule: str, visit: Any, planted: str
 ):
-    """Another application of the host can set cookies, and would know the secret then."""
+    """Another application on the host can set cookies; it would then know the secret."""
     cookie = f"{guard.FORM_COOKIE}={planted}".encode("latin-1")
     known = hmac.new(planted.encode(), b"polos-form", hashlib.sha256).hexdigest()
     browser, page = await visit(polos.ui(client)), f"/schedules/{schedule}"

@@ -53,7 +53,7 @@ async def test_the_start_is_never_later_than_at_most_after_the_first_call() -> N
             await index.invoke(t.client, version, debounce=Debounce("u7", delay=2, at_most=10))
             await t.advance(seconds=1)
         await t.advance(minutes=1)
-        # The call of 00:10 found that the run was to start at that moment or had started.
+        # At 00:10 the run was about to start or had started.
         assert starts[0] == ("00:10", 9)
         assert starts[1][1] == 14
         assert len(starts) == 2

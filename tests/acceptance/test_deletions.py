@@ -1,4 +1,4 @@
-"""The deletion of a schedule while workers are about to enter its runs."""
+"""The deletion of a schedule while workers are about to start its runs."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Eventually = Callable[[Callable[[], Any]], Awaitable[Any]]
 
 REFUSED = "refused before its entry: the schedule was deleted"
 
-# A worker whose event loop, or whose only thread for handlers, stands still until it is told to go
-# on. It notes each entry of `digest` in a file.
+# A worker whose event loop, or whose only thread for handlers, is blocked until it gets a line. It
+# records each start of `digest` in a file.
 WORKER = """
     import asyncio
     import logging
@@ -80,7 +80,7 @@ WORKER = """
 
 
 async def claimed(client: PolosClient, schedule: str) -> list[Run]:
-    """Its claimed runs whose slots have passed; a deletion takes the others back."""
+    """Return its claimed runs whose slots have passed. A deletion withdraws the others."""
     found = await runs.list(client, schedule=schedule, status="running")
     now = datetime.now(timezone.utc)
     return [run for run in found if run.timestamp is not None and run.timestamp < now]
@@ -92,7 +92,7 @@ async def refusals(client: PolosClient, schedule: str) -> list[LedgerEntry]:
 
 
 @pytest.mark.parametrize("busy", ["loop", "threads"])
-async def test_no_run_is_entered_after_the_deletion_of_its_schedule_has_returned(
+async def test_no_run_starts_after_the_deletion_of_its_schedule_has_returned(
     database: Path | str, client: PolosClient, start: Start, eventually: Eventually, tmp_path: Path,
     busy: str,
 ) -> None:  # fmt: skip
@@ -119,8 +119,8 @@ def entries(folder: Path) -> list[Path]:
     return list(folder.glob("entered-by-*"))
 
 
-class Asked:
-    """The questions of a worker whether it may enter runs: its database is away at first."""
+class Confirmations:
+    """The confirmations that a worker requests before it starts runs; the first ones fail."""
 
     def __init__(self, worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
         self.count = 0
@@ -131,14 +131,14 @@ class Asked:
             if "may_enter" in request.text:
                 self.count += 1
                 if self.is_away:
-                    raise StoreUnavailableError("the database is away, as the test has it")
+                    raise StoreUnavailableError("the database is down in this test")
             return await ask(request)
 
         monkeypatch.setattr(worker.client, "_ask_once", answered)
 
 
 @pytest.mark.parametrize("is_deleted", [True, False])
-async def test_a_late_entry_waits_for_the_database(
+async def test_a_late_start_waits_for_the_database(
     database: Path | str, client: PolosClient, eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_deleted: bool,
 ) -> None:  # fmt: skip
@@ -156,7 +156,7 @@ async def test_a_late_entry_waits_for_the_database(
         entered.append("digest")
 
     async with Worker(PolosClient(database), threads=1) as worker:
-        asked = Asked(worker, monkeypatch)
+        asked = Confirmations(worker, monkeypatch)
         executor = worker._executor
         assert executor is not None
         await runs.invoke(client, keep_busy)
@@ -184,7 +184,7 @@ async def test_a_late_entry_waits_for_the_database(
     worker.client.close()
 
 
-async def test_an_async_handler_is_not_entered_while_the_database_is_away(
+async def test_an_async_handler_does_not_start_while_the_database_is_down(
     database: Path | str, client: PolosClient, eventually: Eventually,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -198,12 +198,12 @@ async def test_an_async_handler_is_not_entered_while_the_database_is_away(
 
     def begin_late(entry: Entry, active: Any) -> None:
         begin(entry, active)
-        # As if the loop had been busy since the claim was confirmed.
+        # As if the loop had been busy since the confirmation of the claim.
         entry._confirmed_at = None
 
     monkeypatch.setattr(Entry, "__init__", begin_late)
     async with Worker(PolosClient(database)) as worker:
-        asked = Asked(worker, monkeypatch)
+        asked = Confirmations(worker, monkeypatch)
         await schedules.create(client, digest, every=1)
         await eventually(lambda: asked.count > 1)
         assert entered == []
@@ -240,10 +240,10 @@ async def finished(client: PolosClient, id: str) -> Any:
     return run if run.status == "succeeded" else None
 
 
-async def test_runs_of_other_schedules_are_entered_however_late(
+async def test_runs_of_other_schedules_start_however_late(
     database: Path | str, client: PolosClient, eventually: Eventually
 ) -> None:
-    """Many runs that wait for the one thread are asked about, and entered one after the other."""
+    """Runs that wait for the only thread are confirmed and started one after the other."""
     busy, go_on = threading.Event(), threading.Event()
     entered: list[str] = []
 

@@ -96,7 +96,7 @@ async def asleep(client: PolosClient, eventually: Any, id: str) -> None:
     await eventually(sleeps)
 
 
-async def test_a_held_run_goes_on_with_the_code_that_matches(
+async def test_a_held_run_continues_on_matching_code(
     start: Any, client: PolosClient, eventually: Any, executed: Any, command: Any, known: None
 ) -> None:
     old = code(start, "old")
@@ -117,7 +117,7 @@ async def test_a_held_run_goes_on_with_the_code_that_matches(
                for check in said.objects[0]["checks"])  # fmt: skip
     assert "held for" in (await asyncio.to_thread(command, "runs", "show", handle.id)).out
 
-    # Beside the other code, which is asked no more.
+    # Besides the other code, which gets no more runs.
     code(start, "old")
     assert await handle.result(30) == "old"
     assert executed() == ["old: charge", "old: ship"]
@@ -160,7 +160,7 @@ Code = Callable[[WorkflowContext], Awaitable[Any]]
 
 
 async def outcome_of(before: Code, after: Code, **options: Any) -> tuple[str, Any]:
-    """How a run stands, two days after its code was replaced while it slept."""
+    """Return a run's state two days after its code was replaced while it slept."""
     current = [before]
 
     @workflow(id="job", **options)
@@ -181,7 +181,7 @@ async def nap(ctx: WorkflowContext) -> None:
     await ctx.step.sleep("a day", timedelta(days=1))
 
 
-async def test_a_run_that_comes_to_the_patch_first_takes_the_new_way() -> None:
+async def test_a_run_that_reaches_the_patch_first_takes_the_new_path() -> None:
     async def after(ctx: WorkflowContext) -> list[bool]:
         await nap(ctx)
         return [await ctx.patched("p"), await ctx.patched("p")]
@@ -189,7 +189,7 @@ async def test_a_run_that_comes_to_the_patch_first_takes_the_new_way() -> None:
     assert await outcome_of(nap, after) == ("succeeded", [True, True])
 
 
-async def test_a_run_that_sleeps_behind_the_patch_takes_the_old_way() -> None:
+async def test_a_run_that_sleeps_after_the_patch_takes_the_old_path() -> None:
     async def after(ctx: WorkflowContext) -> bool:
         before = await ctx.patched("p")
         await nap(ctx)
@@ -198,7 +198,7 @@ async def test_a_run_that_sleeps_behind_the_patch_takes_the_old_way() -> None:
     assert await outcome_of(nap, after) == ("succeeded", False)
 
 
-async def test_what_a_run_saw_once_it_sees_ever_after() -> None:
+async def test_a_run_always_gets_its_first_answer_about_a_patch() -> None:
     async def before(ctx: WorkflowContext) -> None:
         await ctx.step.run("a", int)
         await nap(ctx)
@@ -217,7 +217,7 @@ async def test_what_a_run_saw_once_it_sees_ever_after() -> None:
     assert set(seen) == {False}
 
 
-async def test_the_old_way_needs_no_patch() -> None:
+async def test_the_old_path_needs_no_patch() -> None:
     async def before(ctx: WorkflowContext) -> None:
         await nap(ctx)
         await ctx.step.sleep("more", timedelta(hours=2))
@@ -255,7 +255,7 @@ def test_sync_handlers_are_patched_too() -> None:
 
 
 @pytest.mark.parametrize("given", [None, "wait", 1, True])
-def test_what_is_no_policy_is_refused(given: Any) -> None:
+def test_an_invalid_policy_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match="on_code_change"):
         workflow(id="w", on_code_change=given)(lambda: None)
 

@@ -1,7 +1,7 @@
-"""The documentation's page on scheduled workflows, block by block, as it is written there.
+"""The documentation's page on scheduled workflows, block by block.
 
-Each block is a module of its own, indented as a reader would, with what the page takes for granted
-(``fetch_daily_data`` and the like) defined above it.
+Each block is a separate module. Functions that the page presupposes, such as ``fetch_daily_data``,
+are defined above it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ Load = Callable[..., ModuleType]
 
 @pytest.fixture
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
-    """Writes a block into a file and imports it."""
+    """Write a block into a file and import it."""
 
     def load_block(*parts: str) -> ModuleType:
         path = tmp_path / f"block_{len(list(tmp_path.iterdir()))}.py"
@@ -92,7 +92,7 @@ def dedented(text: str) -> str:
 
 
 async def executed(block: str, **names: Any) -> dict[str, Any]:
-    """A block with ``await`` at its top level, as ``python -m asyncio`` takes it."""
+    """Execute a block with ``await`` at its top level, like ``python -m asyncio``."""
     code = compile(dedented(block), "<page>", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     waiting = eval(code, names)
     if isawaitable(waiting):
@@ -262,7 +262,7 @@ TELLS_ITS_PAYLOAD = """
 
 
 @pytest.mark.parametrize("imports", [[IMPORTS], [IMPORTS, OWN_PAYLOAD]], ids=["ours", "its-own"])
-async def test_the_payload_tells_about_the_slot(
+async def test_the_payload_describes_the_slot(
     load: Load, capsys: pytest.CaptureFixture[str], imports: list[str]
 ) -> None:
     load(*imports, TELLS_ITS_PAYLOAD)

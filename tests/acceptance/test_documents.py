@@ -1,4 +1,4 @@
-"""What README, docs and examples say is what happens."""
+"""README, docs, and examples do what they say."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a document that can be executed."""
+    """An executable block of a document."""
 
     path: Path
     line: int
@@ -53,12 +53,12 @@ class Block:
 
     @property
     def compiled(self) -> types.CodeType:
-        """With the document's line numbers."""
+        """Compile the block with the document's line numbers."""
         return compile("\n" * (self.line - 1) + self.code, str(self.path), "exec")
 
 
 def blocks(*paths: Path, language: str = "python") -> list[Block]:
-    """Those of some documents, in order."""
+    """Return the blocks of some documents in order."""
     found = []
     for path in paths:
         text = path.read_text()
@@ -70,7 +70,7 @@ def blocks(*paths: Path, language: str = "python") -> list[Block]:
 
 
 def rows(path: Path, header: str) -> list[list[str]]:
-    """The cells of the table that begins with ``header``."""
+    """Return the cells of the table that begins with ``header``."""
     after = path.read_text().partition(f"\n{header}")[2]
     assert after, f"{path.name} has no table `{header}`"
     table = after.partition("\n\n")[0].splitlines()[2:]
@@ -78,7 +78,7 @@ def rows(path: Path, header: str) -> list[list[str]]:
 
 
 class WebApplication:
-    """As much of FastAPI as the documents use."""
+    """The part of FastAPI that the documents use."""
 
     def __init__(self, lifespan: Any = None) -> None:
         self.lifespan = lifespan
@@ -94,7 +94,7 @@ class WebApplication:
 
 @pytest.fixture(autouse=True)
 def _web_framework(monkeypatch: pytest.MonkeyPatch) -> None:
-    """FastAPI is no dependency: a stand-in, whether it is installed or not."""
+    """Replace FastAPI, which is not a dependency, by a stand-in."""
     web = types.ModuleType("fastapi")
     web.FastAPI = WebApplication  # type: ignore[attr-defined]
     web.HTTPException = RuntimeError  # type: ignore[attr-defined]
@@ -106,7 +106,7 @@ Execute = Callable[[Block], types.ModuleType]
 
 @pytest.fixture
 def execute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Execute:
-    """Executes a block as a module of its own, which processes of steps can import."""
+    """Execute a block as a separate module that processes of steps can import."""
 
     def call(block: Block) -> types.ModuleType:
         module = types.ModuleType("block_of_a_document")
@@ -122,9 +122,10 @@ def execute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Execute:
 SOME_DAYS = timedelta(days=5)
 
 
-async def live_through(time: timedelta = SOME_DAYS) -> dict[str, int]:
-    """Have all that is declared run, from a Friday on, in some days over the first of a month; how
-    often it ran.
+async def run_declared(time: timedelta = SOME_DAYS) -> dict[str, int]:
+    """Let declared schedules run for some days, from a Friday past the first of a month.
+
+    Returns how often they ran.
     """
     async with polos.testing.clock("2026-11-27T00:00:00+00:00") as clock:
         await clock.advance(time)
@@ -145,21 +146,21 @@ OTHERS = [block for block in PYTHON_BLOCKS if block.title]
 @pytest.mark.parametrize("block", OURS, ids=str)
 def test_every_block_runs(block: Block, execute: Execute) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", polos.ScheduleFrequencyWarning)  # told in the document
+        warnings.simplefilter("ignore", polos.ScheduleFrequencyWarning)  # described in the document
         module = execute(block)
     if hasattr(module, "asyncio"):
-        # What takes a second takes none here.
+        # Waits of a second take no time here.
         module.asyncio = types.SimpleNamespace(sleep=lambda _: asyncio.sleep(0), run=asyncio.run)
     declared = [w.id for w in registry().values() if w.schedule not in (None, True)]
     if declared:
         is_often = re.search(r'"\* \* \* \* \*"|seconds=5\)', block.code)
-        counts = asyncio.run(live_through(timedelta(minutes=5) if is_often else SOME_DAYS))
+        counts = asyncio.run(run_declared(timedelta(minutes=5) if is_often else SOME_DAYS))
         assert all(counts[id] for id in declared)
 
 
 @pytest.mark.parametrize("block", OTHERS, ids=str)
 def test_blocks_of_other_projects_are_python(block: Block) -> None:
-    """They have a title, and are shown beside ours: nobody installs those projects for a test."""
+    """Blocks with a title show other projects, which are not installed for tests."""
     assert block.compiled
 
 
@@ -167,7 +168,7 @@ def test_the_first_example_prints_what_it_promises(
     execute: Execute, capsys: pytest.CaptureFixture[str]
 ) -> None:
     execute(blocks(README)[0])
-    asyncio.run(live_through())
+    asyncio.run(run_declared())
     assert capsys.readouterr().out.splitlines() == [
         "Friday: 200, next on Monday",
         "Monday: 200, next on Tuesday",
@@ -201,11 +202,11 @@ COMMANDS = [
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_commands_exist_with_the_options_that_are_given(words: list[str]) -> None:
-    """Parsed, not carried out."""
+    """Commands are parsed, not executed."""
     command: Any = typer.main.get_command(cli_app)
     with suppress(typer.Exit):  # after `--help` and the like
         context = command.make_context("polos", words[1:])
-        while hasattr(command, "resolve_command"):  # groups, of whichever click typer has
+        while hasattr(command, "resolve_command"):  # groups, whichever click typer uses
             rest = [*context._protected_args, *context.args]
             name, command, rest = command.resolve_command(context, rest)
             context = command.make_context(name, rest, parent=context)
@@ -267,7 +268,7 @@ def test_the_table_of_clock_changes_is_true(cron: str, zone: str, day: str, expe
 
 @pytest.fixture
 def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], types.ModuleType]:
-    """Imports an example, as ``polos run`` does."""
+    """Import an example like ``polos run``."""
 
     def call(name: str) -> types.ModuleType:
         spec = importlib.util.spec_from_file_location(name, ROOT / "examples" / f"{name}.py")

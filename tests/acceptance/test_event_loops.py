@@ -56,7 +56,7 @@ def test_a_worker_works_on_uvloop(database: Path) -> None:
 
 
 class LoopWithoutSockets(asyncio.SelectorEventLoop):
-    """Watches no file descriptors for others, as the loop that is usual on Windows."""
+    """Can't watch file descriptors, like the usual loop on Windows."""
 
     def add_reader(self, fd: Any, callback: Any, *args: Any) -> None:
         raise NotImplementedError
@@ -87,10 +87,10 @@ def test_a_worker_works_on_a_loop_that_cannot_watch_a_socket(database: Path) -> 
         loop.close()
 
 
-def test_a_loop_that_cannot_watch_a_socket_may_be_closed_with_requests_under_way(
+def test_a_loop_that_cannot_watch_a_socket_may_be_closed_during_requests(
     database: Path,
 ) -> None:
-    """What is answered later is for nobody, and the next loop hears its own answers."""
+    """Later answers are dropped, and the next loop gets its own answers."""
     with PolosClient(database) as client:
         for _ in range(3):
             loop = LoopWithoutSockets()

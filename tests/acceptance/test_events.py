@@ -326,7 +326,7 @@ async def test_an_event_for_a_workflow_and_a_key() -> None:
             await send(t.client, workflow=digest.id, key="ada", name="approval", payload=1)
 
 
-async def test_several_runs_of_a_key_have_to_be_told_apart() -> None:
+async def test_several_runs_of_a_key_need_a_run_id() -> None:
     @workflow(id="twin")
     async def twin(ctx: WorkflowContext) -> Any:
         return await ctx.step.wait_event("approval")

@@ -1,4 +1,4 @@
-"""Events between processes: who sends, who waits, and what a ``kill -9`` in between changes."""
+"""Events between processes, with and without a SIGKILL in between."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SENDER = """
 """
 
 
-async def test_sender_and_workers_are_processes_of_their_own(
+async def test_sender_and_workers_are_separate_processes(
     client: PolosClient, start: Any, eventually: Any
 ) -> None:
     first = start(WORKER, name="first.py")
@@ -50,7 +50,7 @@ async def test_sender_and_workers_are_processes_of_their_own(
         return await handle.status() == "waiting"
 
     await eventually(is_parked)
-    first.kill()  # what waits is held by nobody
+    first.kill()  # no worker holds a waiting run
     sender = start(SENDER, handle.id, "approval", "yes", name="sender.py")
     assert sender.hears("accepted") == "True"
     assert sender.ends() == 0
@@ -63,7 +63,7 @@ async def test_sender_and_workers_are_processes_of_their_own(
 
     await eventually(waits_in_place)
     assert start(SENDER, handle.id, "a", "A", name="a.py").hears("accepted") == "True"
-    second.kill()  # in place; the first event of the two is recorded
+    second.kill()  # in memory; the first of the two events is recorded
     assert start(SENDER, handle.id, "b", "B", name="b.py").hears("accepted") == "True"
     assert start(SENDER, handle.id, "b", "again", name="again.py").hears("accepted") == "False"
     third = start(WORKER, name="third.py")

@@ -1,4 +1,4 @@
-"""Whatever a handler does, its run ends as failed, and the worker and all others live on."""
+"""Whatever a handler does, its run fails, and the worker and other runs continue."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from polos import (
 )
 
 
-class Unspeakable(Exception):
+class Unprintable(Exception):
     def __str__(self) -> str:
         raise RuntimeError("no words")
 
 
-class Nosy(Exception):
+class Unreadable(Exception):
     def __getattribute__(self, name: str) -> Any:
         raise RuntimeError("don't look")
 
@@ -71,7 +71,7 @@ def groups() -> None:
     raise ExceptionGroup("two", [ValueError("a"), KeyError("b")])  # noqa: F821
 
 
-# What a handler does, and which type and text its run's error then tells.
+# What a handler does, and the type and text of its run's error.
 FAILURES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "exception": (raises(ValueError("wrong")), "ValueError", "wrong"),
     "exception-without-text": (raises(LookupError), "LookupError", ""),
@@ -85,8 +85,8 @@ FAILURES: dict[str, tuple[Callable[[], Any], str, str]] = {
     "stop-async-iteration": (raises(StopAsyncIteration(1)), "", ""),
     "memory-error": (raises(MemoryError("full")), "MemoryError", "full"),
     "recursion-error": (recurses, "RecursionError", "recursion"),
-    "unspeakable": (raises(Unspeakable()), "Unspeakable", "__str__ raised RuntimeError"),
-    "nosy": (raises(Nosy("look")), "Nosy", "look"),
+    "unspeakable": (raises(Unprintable()), "Unprintable", "__str__ raised RuntimeError"),
+    "nosy": (raises(Unreadable("look")), "Unreadable", "look"),
     "unpicklable": (raises(Unpicklable(1, 2)), "Unpicklable", "holds a lock"),
     "long-text": (raises(ValueError("x" * 1_000_000)), "ValueError", "characters"),
     "odd-text": (raises(ValueError("a\0b \ud800 😀")), "ValueError", "😀"),
@@ -97,8 +97,8 @@ if sys.version_info >= (3, 11):
 
 
 @asynccontextmanager
-async def worker_that_lives_on(client: PolosClient) -> AsyncIterator[None]:
-    """A worker, which is asked at the end whether it still works."""
+async def surviving_worker(client: PolosClient) -> AsyncIterator[None]:
+    """Run a worker; check at the end that it still works."""
 
     @workflow(id="healthy")
     async def healthy() -> str:
@@ -124,7 +124,7 @@ async def test_a_handler_that_raises_fails_its_run_and_nothing_else(
     def failing_sync() -> None:
         act()
 
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         handle = await runs.invoke(client, f"failing-{kind}")
         with pytest.raises(Exception) as caught:  # noqa: PT011 - which one, the table tells
             await handle.result(30)
@@ -137,7 +137,7 @@ async def test_a_handler_that_raises_fails_its_run_and_nothing_else(
     assert "test_failures.py" in (run.error.cause or run.error).traceback
 
 
-# A coroutine that is being closed can't be told from a function that raises GeneratorExit.
+# A function that raises GeneratorExit can't be distinguished from a closed coroutine.
 @pytest.mark.parametrize("name", [name for name in FAILURES if name != "generator-exit"])
 async def test_a_step_that_raises_fails_as_a_step_error(client: PolosClient, name: str) -> None:
     act, type_name, _ = FAILURES[name]
@@ -146,7 +146,7 @@ async def test_a_step_that_raises_fails_as_a_step_error(client: PolosClient, nam
     async def failing(ctx: WorkflowContext) -> None:
         await ctx.step.run("act", act)
 
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         handle = await failing.invoke(client)
         with pytest.raises(Exception) as caught:  # noqa: PT011 - which one, the table tells
             await handle.result(30)
@@ -159,14 +159,14 @@ async def test_a_step_that_raises_fails_as_a_step_error(client: PolosClient, nam
     assert type_name in step.error.type
 
 
-async def test_a_failure_that_cant_be_rebuilt_is_told_as_run_failed_error(
+async def test_a_failure_that_cannot_be_rebuilt_is_a_run_failed_error(
     client: PolosClient,
 ) -> None:
     @workflow
     async def failing() -> None:
         raise Unpicklable(1, 2)
 
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         handle = await failing.invoke(client)
         with pytest.raises(RunFailedError, match=r"failing.*holds a lock") as caught:
             await handle.result(30)
@@ -174,7 +174,7 @@ async def test_a_failure_that_cant_be_rebuilt_is_told_as_run_failed_error(
     assert caught.value.error_type.endswith("Unpicklable")
 
 
-async def test_a_failure_that_there_is_no_memory_to_describe_is_a_failure(
+async def test_a_failure_that_cannot_be_described_for_lack_of_memory_is_a_failure(
     client: PolosClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @workflow(id="failing")
@@ -185,7 +185,7 @@ async def test_a_failure_that_there_is_no_memory_to_describe_is_a_failure(
         raise MemoryError
 
     monkeypatch.setattr(polos._runtime.reporter, "error_record", describe)
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         handle = await failing.invoke(client)
         with pytest.raises(RunFailedError, match="no memory to record how the run failed"):
             await handle.result(30)
@@ -220,12 +220,12 @@ async def test_a_result_that_cant_be_stored_fails_the_run_at_once(
     async def odd() -> Any:
         return UNSTORABLE[name]()
 
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         handle = await odd.invoke(client)
         with pytest.raises(SerializationError, match="result"):
             await handle.result(30)
         run = await runs.get(client, handle.id)
-    # Running it again would give the same.
+    # Another execution would give the same result.
     assert (run.status, run.attempt) == ("failed", 1)
 
 
@@ -257,7 +257,7 @@ async def test_a_handler_that_hangs_is_ended_by_its_timeout() -> None:
     assert "RunTimeoutError" in run.error.type
 
 
-async def test_a_handler_that_swallows_its_cancellation_is_given_up(
+async def test_a_handler_that_ignores_its_cancellation_is_given_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     is_over = False
@@ -288,7 +288,7 @@ async def test_a_sync_handler_that_hangs_in_its_thread_is_given_up(client: Polos
     def hanging() -> None:
         release.wait()
 
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         with pytest.raises(RunTimeoutError):
             await hanging.run(client, timeout=30)
         release.set()
@@ -320,7 +320,7 @@ async def test_a_handler_that_cancels_what_it_awaits_is_its_own_failure(
         task.cancel()
         await task
 
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         handle = await careless.invoke(client)
         with pytest.raises(RunFailedError, match="CancelledError"):
             await handle.result(30)
@@ -374,7 +374,7 @@ async def test_a_cancellation_that_nobody_requested_is_a_failed_attempt(
         attempts.append(ctx.attempt)
         await cancel()
 
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         handle = await cancels.invoke(client)
         with pytest.raises(RunFailedError, match="CancelledError"):
             await handle.result(30)
@@ -419,7 +419,7 @@ def test_a_loop_that_ends_under_a_handler_leaves_the_run_to_other_workers(
     gc.collect()
     core = workers.pop()._core
     assert core is not None
-    core.deregister(5_000_000)  # as its process would, at its end
+    core.deregister(5_000_000)  # as its process does at its end
 
     async def finish() -> str:
         async with Worker(client):
@@ -433,7 +433,7 @@ def test_a_loop_that_ends_under_a_handler_leaves_the_run_to_other_workers(
 # --- a blocked loop --------------------------------------------------------------------------
 
 
-def test_a_handler_that_blocks_the_loop_doesnt_stop_the_clock(
+def test_a_handler_that_blocks_the_loop_does_not_delay_schedules(
     database: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The worker's loop is in another thread; this one watches the database."""
@@ -444,7 +444,7 @@ def test_a_handler_that_blocks_the_loop_doesnt_stop_the_clock(
     async def blocker(ctx: WorkflowContext) -> str:
         entered.append(ctx.attempt)
         blocked.set()
-        go_on.wait(30)  # as bad as time.sleep: the loop stands still
+        go_on.wait(30)  # like time.sleep, this blocks the loop
         return "done"
 
     @workflow(id="ticker", schedule=True)
@@ -469,7 +469,7 @@ def test_a_handler_that_blocks_the_loop_doesnt_stop_the_clock(
                 assert time.monotonic() < deadline, "slots aren't claimed while the loop is blocked"
                 history = schedules.sync.history(client, schedule)
                 claimed = [entry for entry in history if entry.status == "ran"]
-            # Claimed on time, by a worker whose heartbeat continues: nobody took its run from it.
+            # Claimed on time, and no other worker took the run, since the heartbeat continues.
             assert all(run.status == "running" for run in runs.sync.list(client, schedule=schedule))
             assert runs.sync.get(client, handle.id).status == "running"
             go_on.set()
@@ -534,7 +534,7 @@ async def test_a_schedules_next_slot_comes_however_often_its_runs_fail() -> None
         assert [run.status for run in await t.runs()] == ["failed"] * 5
 
 
-async def test_retry_goes_on_from_the_first_unfinished_step(client: PolosClient) -> None:
+async def test_retry_continues_from_the_first_unfinished_step(client: PolosClient) -> None:
     calls: list[str] = []
     is_repaired = False
 
@@ -549,7 +549,7 @@ async def test_retry_goes_on_from_the_first_unfinished_step(client: PolosClient)
         await ctx.step.run("first", calls.append, "first")
         return [ctx.attempt, await ctx.step.run("second", second)]
 
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         handle = await two_steps.invoke(client)
         with pytest.raises(polos.StepError):
             await handle.result(30)
@@ -571,6 +571,6 @@ async def test_sync_handlers_fail_and_are_retried_alike(client: PolosClient) -> 
             raise ConnectionError
         return "there"
 
-    async with worker_that_lives_on(client):
+    async with surviving_worker(client):
         assert await flaky.run(client, timeout=30) == "there"
     assert calls == [1]

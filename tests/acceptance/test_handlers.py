@@ -1,4 +1,4 @@
-"""What can be a handler, what it is given, and what its run gives back."""
+"""Kinds of handlers, their payloads and results, and their context."""
 
 from __future__ import annotations
 
@@ -288,7 +288,9 @@ async def test_result_raises_the_exception_that_the_run_failed_with(client: Polo
     assert isinstance(caught.value.__cause__, RunFailedError | KeyError)
 
 
-async def test_result_waits_no_longer_than_asked_and_the_run_goes_on(client: PolosClient) -> None:
+async def test_result_waits_no_longer_than_requested_and_the_run_continues(
+    client: PolosClient,
+) -> None:
     go_on = asyncio.Event()
 
     @workflow
@@ -458,7 +460,7 @@ async def test_a_hundred_sync_handlers_share_the_threads(client: PolosClient) ->
 # --- the context -----------------------------------------------------------------------------
 
 
-async def test_the_context_tells_who_runs() -> None:
+async def test_the_context_describes_the_run() -> None:
     seen: dict[str, Any] = {}
 
     @workflow(id="told", schedule=True)
@@ -579,7 +581,7 @@ async def test_last_result_is_read_from_the_database_once(monkeypatch: pytest.Mo
     assert asked.count("previous_result") == 2
 
 
-async def test_nothing_is_said_of_a_handler_that_ends_when_it_is_told_to(
+async def test_nothing_is_logged_about_a_handler_that_ends_when_it_is_cancelled(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     @workflow
@@ -595,10 +597,10 @@ async def test_nothing_is_said_of_a_handler_that_ends_when_it_is_told_to(
     assert "ignores its cancellation" not in caplog.text
 
 
-async def test_a_run_that_cannot_be_started_takes_no_other_with_it(
+async def test_a_run_that_cannot_be_started_affects_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The application's task factory may refuse."""
+    """The application's task factory may raise."""
     entered: list[str] = []
 
     @workflow

@@ -30,7 +30,7 @@ from polos.testing import Moment, VirtualTime, clock
 
 
 class Sum(BaseModel):
-    """What a workflow returns."""
+    """The result of a workflow."""
 
     total: int
 
@@ -43,7 +43,7 @@ class Refused(Exception):
         self.code = code
 
 
-async def test_on_failure_is_told_once_when_no_retry_is_left() -> None:
+async def test_on_failure_is_called_once_when_no_retry_is_left() -> None:
     told: list[RunFailure] = []
 
     @workflow(id="flaky", retries=2, backoff=1, on_failure=told.append)
@@ -63,7 +63,7 @@ async def test_on_failure_is_told_once_when_no_retry_is_left() -> None:
     assert failure.timestamp is None
 
 
-async def test_on_failure_hears_of_timeouts_with_the_slot_in_the_schedules_zone() -> None:
+async def test_on_failure_gets_timeouts_with_the_slot_in_the_schedules_zone() -> None:
     told = asyncio.Queue[RunFailure]()
 
     @workflow(
@@ -83,7 +83,7 @@ async def test_on_failure_hears_of_timeouts_with_the_slot_in_the_schedules_zone(
     assert failure.timestamp.isoformat() == "2026-03-02T09:00:00+09:00"
 
 
-async def test_a_hook_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_hook_that_raises_affects_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     def bad_hook(_: RunFailure) -> None:
         raise SystemExit(3)
 
@@ -101,7 +101,7 @@ async def test_a_hook_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture)
     assert "on_failure of workflow `failing` failed" in caplog.text
 
 
-async def test_on_missed_is_told_which_slots_nobody_could_run() -> None:
+async def test_on_missed_gets_the_slots_that_no_worker_could_run() -> None:
     told: list[MissedSlots] = []
     fired: list[Any] = []
 
@@ -127,7 +127,7 @@ async def test_on_missed_is_told_which_slots_nobody_could_run() -> None:
     assert [slot.minute for slot in fired] == [0]
 
 
-async def test_on_success_is_told_once_with_the_result() -> None:
+async def test_on_success_is_called_once_with_the_result() -> None:
     told: list[RunSuccess] = []
 
     @workflow(id="flaky", retries=1, backoff=1, schedule="0 9 * * *", on_success=told.append)
@@ -185,7 +185,7 @@ async def test_a_worker_has_hooks_for_all_workflows_beside_their_own() -> None:
     ]
 
 
-async def test_the_worker_is_told_of_missed_slots_of_its_workflows() -> None:
+async def test_the_workers_hook_gets_missed_slots_of_its_workflows() -> None:
     told: list[MissedSlots] = []
 
     @workflow(id="job", schedule={"every": timedelta(minutes=10), "catch_up": "none"})
@@ -201,7 +201,7 @@ async def test_the_worker_is_told_of_missed_slots_of_its_workflows() -> None:
     assert [(each.workflow_id, each.count) for each in told] == [("job", 3)]
 
 
-async def test_an_outcome_is_not_told_while_the_database_is_down() -> None:
+async def test_no_hook_is_called_while_the_database_is_down() -> None:
     told: list[RunSuccess] = []
     outage = ExitStack()
     clocks: list[VirtualTime] = []
@@ -224,7 +224,7 @@ async def test_an_outcome_is_not_told_while_the_database_is_down() -> None:
 
 
 @pytest.mark.parametrize("when", ["before_commit", "after_commit"])
-async def test_an_outcome_is_told_once_and_only_if_it_is_recorded(when: Moment) -> None:
+async def test_a_hook_is_called_once_and_only_if_the_outcome_is_recorded(when: Moment) -> None:
     told: list[RunSuccess] = []
     executions = 0
 
@@ -249,7 +249,7 @@ async def test_an_outcome_is_told_once_and_only_if_it_is_recorded(when: Moment) 
     assert success.timestamp.isoformat() == "2026-03-02T09:00:00+09:00"
 
 
-async def test_a_failure_is_told_by_the_next_worker_with_its_exception() -> None:
+async def test_the_next_worker_calls_the_hook_of_a_failure_with_its_exception() -> None:
     told: list[RunFailure] = []
 
     @workflow(id="report", retries=1, backoff=1, on_failure=told.append)
@@ -275,7 +275,7 @@ async def test_a_failure_is_told_by_the_next_worker_with_its_exception() -> None
     assert "raise Refused" in failure.error.__cause__.traceback
 
 
-async def test_a_failure_whose_exception_cannot_be_rebuilt_is_told_with_its_record() -> None:
+async def test_a_failure_whose_exception_cannot_be_rebuilt_is_passed_as_its_record() -> None:
     told: list[RunFailure] = []
 
     class Local(Exception):
@@ -417,7 +417,7 @@ async def test_every_recorded_call_can_be_a_run() -> None:
     assert [event.result for event in told if type(event) is RunSuccess] == [Sum(total=3)] * 2
 
 
-async def test_no_run_is_started_about_the_run_of_a_hook() -> None:
+async def test_the_run_of_a_hook_starts_no_further_hook() -> None:
     told: list[RunFailure] = []
 
     @workflow(id="notify")
@@ -522,7 +522,7 @@ def test_a_function_that_no_event_can_be_passed_to_is_refused(hook: Any, reason:
         workflow(id="job", on_failure=hook)(print)
 
 
-async def test_on_skipped_is_told_once_of_each_skip() -> None:
+async def test_on_skipped_is_called_once_for_each_skip() -> None:
     told: list[SkippedSlots] = []
     for_all: list[SkippedSlots] = []
 
@@ -556,7 +556,7 @@ def _utc(day: int, hour: int, minute: int = 0) -> datetime:
     return datetime(2026, 3, day, hour, minute, tzinfo=timezone.utc)
 
 
-async def test_on_late_is_told_once_while_the_run_has_not_started(
+async def test_on_late_is_called_once_while_the_run_has_not_started(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     told: list[LateRun] = []
@@ -623,7 +623,7 @@ async def test_a_recorded_hook_that_raises_is_not_called_again(
     assert "on_skipped of workflow `report` failed" in caplog.text
 
 
-async def test_a_skip_is_told_by_a_worker_that_starts_later(own_database: str) -> None:
+async def test_a_worker_that_starts_later_calls_the_hook_of_a_skip(own_database: str) -> None:
     told: asyncio.Queue[SkippedSlots] = asyncio.Queue()
 
     @workflow(id="report", schedule="0 0 1 1 *", on_skipped=told.put)

@@ -83,7 +83,7 @@ async def test_a_handler_that_ignores_its_timeout_is_given_up_all_the_same(
             is_over = True
 
 
-async def test_slots_that_were_missed_are_told_to_nobody_and_others_run(raising: Raising) -> None:
+async def test_missed_slots_that_cannot_be_logged_do_not_prevent_others(raising: Raising) -> None:
     @workflow(id="tick", schedule={"every": timedelta(minutes=1), "catch_up": "none"})
     async def tick() -> None: ...
 

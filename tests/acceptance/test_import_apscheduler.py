@@ -1,7 +1,7 @@
 """``polos import apscheduler`` converts stores that APScheduler 3 and 4 have written.
 
-The stores are SQL dumps in ``tests/fixtures/importers``, beside the scripts that wrote them, and
-the next fire times that APScheduler itself computed.
+``tests/fixtures/importers`` has the stores as SQL dumps, the scripts that wrote them, and the next
+fire times that APScheduler computed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REFUSED = {
 
 
 def stored(version: int, folder: Path) -> Path:
-    """The store of a version, as a file."""
+    """Restore the store of a version into a file."""
     path = folder / f"apscheduler{version}.sqlite"
     with sqlite3.connect(path) as connection:
         connection.executescript((FIXTURES / f"apscheduler{version}.sql").read_text())
@@ -48,7 +48,7 @@ def stored(version: int, folder: Path) -> Path:
 
 
 def times(version: int) -> tuple[datetime, dict[str, list[datetime]]]:
-    """Where APScheduler began to compute, and its next fire times."""
+    """Return the start of APScheduler's computation, and its next fire times."""
     wrote = json.loads((FIXTURES / f"apscheduler{version}.json").read_text())
     found = {k: [datetime.fromisoformat(t) for t in v] for k, v in wrote["upcoming"].items()}
     return datetime.fromisoformat(wrote["start"]), found
@@ -79,7 +79,7 @@ def shop(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def executed(text: str) -> dict[str, Any]:
-    """What was printed, as a module."""
+    """Execute the output as a module."""
     module = types.ModuleType("printed")
     exec(compile(text, "printed.py", "exec"), module.__dict__)
     return vars(module)
@@ -106,7 +106,9 @@ def test_what_is_printed_fires_when_apscheduler_does(
                 slots = await schedules.upcoming(clock.client, schedule.id, 30)
                 ours = [slot for slot in slots if slot > start]
                 assert ours[: len(due)] == due, key
-                assert len(due) == 12 or len(ours) == len(due), f"{key} ends, and so does ours"
+                assert len(due) == 12 or len(ours) == len(due), (
+                    f"{key} has an end, and so does the converted schedule"
+                )
             both = [s for one in either for s in await schedules.upcoming(clock.client, one.id, 12)]
             assert sorted(both)[:12] == expected["either"]
             return set(found)
@@ -119,11 +121,11 @@ PARIS = ZoneInfo("Europe/Paris")
 
 
 def of_apscheduler(trigger: Any, day: datetime) -> set[datetime]:
-    """The times of a local day at which APScheduler 3 fires."""
+    """Return the times of a local day at which APScheduler 3 fires."""
     found: set[datetime] = set()
     now, end = day.astimezone(timezone.utc), (day + timedelta(days=1)).astimezone(timezone.utc)
     due = trigger.get_next_fire_time(None, now.astimezone(PARIS))
-    # In UTC, where times are compared as instants.
+    # In UTC, to compare instants.
     while (now := due.astimezone(timezone.utc)) < end:
         assert now not in found, "APScheduler goes back in time"
         found.add(now)
@@ -265,7 +267,7 @@ def test_reading_changes_nothing(command: Command, tmp_path: Path) -> None:
 
 
 class Hostile:
-    """Unpickling it would call a function."""
+    """Calls a function if it is unpickled."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self._call = (function, arguments)
@@ -365,7 +367,7 @@ def test_an_empty_table_is_no_error(command: Command, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tool", ["apscheduler3"])
 def test_the_stores_are_what_the_tool_writes(tool: str, tmp_path: Path) -> None:
-    """Where the tool is installed: it writes the same times as the committed ones."""
+    """If the tool is installed, it writes the same times as the committed ones."""
     apscheduler = pytest.importorskip("apscheduler", reason="APScheduler isn't installed")
     if int(apscheduler.version_info[0]) != 3:
         pytest.skip("another version of APScheduler is installed")

@@ -1,7 +1,7 @@
 """``polos import celery-beat`` and ``polos import django-celery-beat``.
 
-Celery itself computes the next times of an application's schedule, where it is installed. The
-tables of django-celery-beat are an SQL dump in ``tests/fixtures/importers``, beside the script that
+Celery itself computes the next times of an application's schedule, if it is installed.
+``tests/fixtures/importers`` has the tables of django-celery-beat as an SQL dump, the script that
 wrote them, and the next times that Celery computed.
 """
 
@@ -94,19 +94,19 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def celery_beat(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: the command imports the application."""
+    """Run the command in another process, since it imports the application."""
     return python(folder, "-m", "polos", "import", "celery-beat", *arguments)
 
 
 class Sent(list[Any]):
-    """Stands for Celery's application, and records what is sent."""
+    """Replaces Celery's application, and records what is sent."""
 
     def send_task(self, *args: Any, **kwargs: Any) -> None:
         self.append((args, kwargs))
 
 
 def executed(text: str, monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> Any:
-    """Execute what was printed beside an application that records; return both."""
+    """Execute the output with an application that records; return both."""
     stand_in, sent = types.ModuleType(module), Sent()
     setattr(stand_in, name, sent)
     monkeypatch.setitem(sys.modules, module, stand_in)
@@ -116,7 +116,7 @@ def executed(text: str, monkeypatch: pytest.MonkeyPatch, module: str, name: str)
 
 
 def compare(start: datetime, expected: dict[str, list[str]]) -> None:
-    """The declared schedules have the next times that Celery computed."""
+    """Check that the declared schedules have the next times that Celery computed."""
 
     async def check() -> None:
         async with polos.testing.clock((start - timedelta(microseconds=1)).isoformat()) as clock:
@@ -259,7 +259,7 @@ def test_modules_without_a_schedule(
 
 @pytest.fixture
 def stored(tmp_path: Path) -> Path:
-    """The tables, in a file."""
+    """Restore the tables into a file."""
     path = tmp_path / "django.sqlite"
     with sqlite3.connect(path) as connection:
         connection.executescript((FIXTURES / "django_celery_beat.sql").read_text())

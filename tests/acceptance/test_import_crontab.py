@@ -34,7 +34,7 @@ NAMES = {"jan": 1, "feb": 2, "mar": 3, "apr": 4, "may": 5, "jun": 6, "jul": 7, "
 
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], Path]:
-    """Writes a crontab."""
+    """Write a crontab."""
 
     def call(text: str) -> Path:
         path = tmp_path / "jobs.cron"
@@ -45,7 +45,7 @@ def write(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def executed(text: str) -> types.ModuleType:
-    """What was printed, as a module."""
+    """Execute the output as a module."""
     module = types.ModuleType("printed")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ScheduleFrequencyWarning)
@@ -54,7 +54,7 @@ def executed(text: str) -> types.ModuleType:
 
 
 async def fired(start: datetime, days: int) -> dict[str, list[datetime]]:
-    """When the declared workflows ran, by workflow."""
+    """Return when the declared workflows ran, by workflow."""
     found: dict[str, list[datetime]] = {id: [] for id in registry()}
     async with polos.testing.clock(start.isoformat()) as clock:
         await clock.advance(days=days)
@@ -113,7 +113,7 @@ LINES = [
 def test_what_is_printed_fires_when_cron_does(
     command: Command, write: Callable[[str], Path], zone: str
 ) -> None:
-    """The commands run: `true` is one, in virtual time."""
+    """The commands, such as `true`, are executed in virtual time."""
     said = command(
         "import", "crontab", write("".join(f"{line} true\n" for line in LINES)), "--tz", zone
     )
@@ -348,7 +348,7 @@ def test_the_zone_is_that_of_the_machine(tmp_path: Path, monkeypatch: pytest.Mon
     assert local_zone(tmp_path) == "Europe/Paris"
 
 
-def test_a_machine_without_a_named_zone_is_told(
+def test_a_machine_without_a_named_zone_gets_an_error(
     command: Command, write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polos.cli.commands.importing.local_zone", lambda: None)

@@ -1,4 +1,4 @@
-"""What `docs/integrations.md` shows, with the real libraries."""
+"""The examples of `docs/integrations.md` with the real libraries."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAGE = ROOT / "docs" / "integrations.md"
 
 
 def blocks(language: str = "python") -> list[tuple[str, str]]:
-    """Title and code of the blocks of the page."""
+    """Return title and code of the page's blocks."""
     pattern = rf'^```{language}(?: title="(.*)")?\n((?:.*\n)*?)^```$'
     return re.findall(pattern, PAGE.read_text(), re.MULTILINE)
 
@@ -111,7 +111,7 @@ async def test_opentelemetry_with_the_global_providers(polos_clock: VirtualTime)
         return await ctx.step.run("count", len, [1])
 
     try:
-        assert await job.run(polos_clock.client) == 1, "also where none are set up"
+        assert await job.run(polos_clock.client) == 1, "also without any provider"
     finally:
         polos.otel.uninstrument()
 
@@ -121,7 +121,7 @@ async def test_opentelemetry_with_the_global_providers(polos_clock: VirtualTime)
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """The project of the page, as somebody types it who reads it."""
+    """Create the page's project as a reader would."""
     for title, code in blocks():
         if title:
             file = tmp_path / title

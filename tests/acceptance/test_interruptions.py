@@ -1,4 +1,4 @@
-"""Runs whose worker disappears: counted, executed apart from others, and failed at last."""
+"""Runs whose worker disappears are counted, executed alone, and finally failed."""
 
 from __future__ import annotations
 
@@ -94,15 +94,15 @@ def lines(folder: Path) -> list[str]:
     return (folder / "executed.txt").read_text().splitlines()
 
 
-async def lives(start: Any, limit: int | None, ids: list[str], most: int) -> int:
-    """Starts workers one after another until all runs have ended; how many of them died."""
+async def workers_that_died(start: Any, limit: int | None, ids: list[str], most: int) -> int:
+    """Start workers until all runs have ended; return how many of them died."""
     for deaths in range(most + 1):
         program = start(APP, str(deaths + 1), json.dumps(limit), *ids, name=f"app{deaths}.py")
         code = await asyncio.to_thread(program.ends)
         if code == 0:
             return deaths
         assert code == 3, program.errors
-    raise AssertionError(f"{most} workers died, and it goes on")
+    raise AssertionError(f"{most} workers died, and runs are still unfinished")
 
 
 @pytest.fixture
@@ -116,12 +116,12 @@ def known() -> None:
     async def poison() -> None: ...
 
 
-async def test_a_poison_run_beside_a_hundred_healthy_ones_ends_few_workers_and_fails_none(
+async def test_a_poison_run_among_a_hundred_healthy_ones_kills_few_workers_and_fails_none_of_them(
     start: Any, client: PolosClient, known: None, tmp_path: Path
 ) -> None:
     poison = await runs.invoke(client, "poison")
     healthy = [await runs.invoke(client, "healthy") for _ in range(100)]
-    deaths = await lives(start, 5, [poison.id, *(handle.id for handle in healthy)], 6)
+    deaths = await workers_that_died(start, 5, [poison.id, *(handle.id for handle in healthy)], 6)
     assert deaths <= 6
     assert [await handle.status() for handle in healthy] == ["succeeded"] * 100
     with pytest.raises(InterruptedTooOftenError) as caught:
@@ -138,14 +138,14 @@ async def test_the_history_of_its_slot_says_why_and_a_retry_begins_anew(
 ) -> None:
     id = await schedules.create(client, "poison", cron="0 0 1 1 *", key="ada")
     handle = await schedules.trigger(client, id)
-    assert await lives(start, 2, [handle.id], 3) == 2
+    assert await workers_that_died(start, 2, [handle.id], 3) == 2
     assert [line for line in lines(tmp_path) if "poison" in line] == [
         "1: poison 0", "2: poison 1", "3: poison failed: InterruptedTooOftenError",
     ]  # fmt: skip
     await runs.retry(client, handle.id)
     run = await runs.get(client, handle.id)
     assert (run.status, run.attempt, run.interruptions) == ("queued", 2, 0)
-    assert await lives(start, 1, [handle.id], 2) == 1
+    assert await workers_that_died(start, 1, [handle.id], 2) == 1
     assert (await runs.get(client, handle.id)).interruptions == 1
 
 
@@ -161,7 +161,7 @@ async def test_a_recorded_step_counts_as_progress(
     assert lines(tmp_path) == ["1: slow 0", "1: slow 0", "last: slow 1"]
 
 
-async def test_without_a_limit_it_goes_on(
+async def test_without_a_limit_it_continues(
     start: Any, client: PolosClient, known: None, tmp_path: Path
 ) -> None:
     handle = await runs.invoke(client, "poison")
@@ -187,7 +187,7 @@ async def test_a_worker_that_is_stopped_as_usual_interrupts_nothing(
         assert (await runs.get(client, handle.id)).interruptions == 0
 
 
-async def test_doctor_command_line_and_dashboard_tell_of_it(
+async def test_doctor_command_line_and_dashboard_show_it(
     start: Any, client: PolosClient, known: None, command: Any
 ) -> None:
     handle = await runs.invoke(client, "poison")
@@ -207,12 +207,12 @@ async def test_doctor_command_line_and_dashboard_tell_of_it(
 
 
 @pytest.mark.parametrize("given", [0, -1, True, 1.5, "5", sys.maxsize])
-def test_what_is_no_limit_is_refused(given: Any) -> None:
+def test_an_invalid_limit_of_interruptions_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match="max_interruptions"):
         workflow(id="w", max_interruptions=given)(lambda: None)
 
 
-@pytest.mark.files  # the counts are written behind the back of polos, into the file
+@pytest.mark.files  # the test writes the counts into the file, without polos
 async def test_interruptions_beside_other_runs_count_for_less(
     client: PolosClient, tmp_path: Path
 ) -> None:
@@ -240,7 +240,7 @@ async def test_interruptions_beside_other_runs_count_for_less(
                     await handles[counts].result(30)
 
 
-@pytest.mark.files  # the count is written behind the back of polos, into the file
+@pytest.mark.files  # the test writes the count into the file, without polos
 async def test_a_suspect_that_records_a_step_is_executed_beside_others_again(
     client: PolosClient, tmp_path: Path
 ) -> None:

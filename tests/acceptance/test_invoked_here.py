@@ -1,4 +1,4 @@
-"""Runs that are invoked in a process with a worker, which claims them as they are created."""
+"""Runs that are invoked in a process with a worker, which claims them when they are created."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from polos import PolosClient, RunHandle, Worker, WorkflowContext, runs, workflow
 
 
-async def test_as_many_run_as_there_is_room_for_and_the_others_wait(client: PolosClient) -> None:
+async def test_as_many_run_as_there_are_permits_and_the_others_wait(client: PolosClient) -> None:
     begun: asyncio.Queue[int] = asyncio.Queue()
     gate = asyncio.Event()
 
@@ -54,7 +54,7 @@ async def test_a_worker_of_another_client_on_the_same_database_has_it_too(
             assert await quick.run(client, timeout=30) == "done"
 
 
-async def test_many_at_once_are_no_more_than_there_is_room_for(client: PolosClient) -> None:
+async def test_many_at_once_are_no_more_than_there_are_permits(client: PolosClient) -> None:
     under_way = 0
     most = 0
 
@@ -71,7 +71,7 @@ async def test_many_at_once_are_no_more_than_there_is_room_for(client: PolosClie
     assert 2 <= most <= 5
 
 
-async def test_who_invokes_in_a_handler_gets_the_rest_of_the_room(client: PolosClient) -> None:
+async def test_runs_invoked_in_a_handler_get_the_remaining_permits(client: PolosClient) -> None:
     @workflow
     async def leaf(ctx: WorkflowContext, number: int) -> int:
         return number
@@ -109,7 +109,7 @@ APP = """
 """
 
 
-async def test_killed_after_invoke_returned_it_goes_on_elsewhere(
+async def test_a_run_continues_elsewhere_after_its_process_was_killed(
     start: Any, client: PolosClient
 ) -> None:
     first = start(APP, "first")

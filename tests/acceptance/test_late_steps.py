@@ -38,7 +38,7 @@ async def take_patch(ctx: WorkflowContext) -> None:
 
 @pytest.mark.parametrize("use", [take_step, take_sleep, take_time, take_patch])
 @pytest.mark.parametrize("is_failing", [False, True])
-async def test_a_task_that_outlives_its_run_is_told_that_the_run_has_ended(
+async def test_a_task_that_outlives_its_run_gets_an_error(
     client: PolosClient, use: Callable[[WorkflowContext], Awaitable[None]], is_failing: bool
 ) -> None:
     has_ended = asyncio.Event()
@@ -68,7 +68,7 @@ async def test_a_task_that_outlives_its_run_is_told_that_the_run_has_ended(
             await late[0]
 
 
-async def test_a_step_that_is_under_way_when_the_handler_returns_says_so(
+async def test_a_step_in_progress_when_the_handler_returns_is_reported(
     client: PolosClient,
 ) -> None:
     has_begun, has_ended = asyncio.Event(), asyncio.Event()
@@ -91,7 +91,7 @@ async def test_a_step_that_is_under_way_when_the_handler_returns_says_so(
             await late[0]
 
 
-async def test_a_thread_that_outlives_its_run_is_told_that_the_run_has_ended(
+async def test_a_thread_that_outlives_its_run_gets_an_error(
     client: PolosClient,
 ) -> None:
     left: list[SyncWorkflowContext] = []

@@ -163,11 +163,11 @@ async def test_of_two_programs_the_last_declaration_counts_and_the_others_are_na
             (found,) = [it for it in said.objects[0]["checks"] if it["about"] == "limit"]
             assert found["level"] == "warning"
             assert "live workers of `shop` declare other values than 5 at once" in found["text"]
-        # A worker of the first program that starts beside the other is told that it doesn't count.
+        # A worker of the first program that starts beside it logs that its value doesn't apply.
         async with in_program("mailer", tell, other), in_program("shop", ask, client):
             assert (await limits.get(client, "openai")).max == 5
             assert "are older than those of other live workers" in caplog.text
-    # Alone, it counts again.
+    # Without the other program, it applies again.
     async with in_program("shop", ask, client):
         assert (await limits.get(client, "openai")).max == 20
 
@@ -182,7 +182,7 @@ async def test_an_unknown_limit(client: PolosClient) -> None:
 
 
 @pytest.mark.polos_clock("2026-01-01T00:00Z")
-async def test_a_parked_run_needs_room_again(polos_clock: VirtualTime) -> None:
+async def test_a_parked_run_needs_a_permit_again(polos_clock: VirtualTime) -> None:
     @workflow(id="nap", concurrency=1)
     async def nap(ctx: Any) -> None:
         await ctx.step.sleep("nap", timedelta(hours=1))
@@ -301,7 +301,7 @@ async def test_a_low_priority_does_not_starve(polos_clock: VirtualTime) -> None:
 
 
 @pytest.mark.polos_clock("2026-01-01T00:00Z")
-async def test_a_herd_under_a_limit_makes_no_other_schedule_late(polos_clock: VirtualTime) -> None:
+async def test_a_burst_under_a_limit_delays_no_other_schedule(polos_clock: VirtualTime) -> None:
     @workflow(id="herd", concurrency=50)
     async def herd(ctx: Any) -> None:
         await ctx.step.sleep("work", timedelta(seconds=1))
@@ -316,7 +316,7 @@ async def test_a_herd_under_a_limit_makes_no_other_schedule_late(polos_clock: Vi
     assert late == []
     assert len(ticks) == 30
     herds = await polos_clock.runs(workflow=herd, status="succeeded")
-    assert herds, "the herd is under way"
+    assert herds, "the burst is in progress"
 
 
 # --- invalid values --------------------------------------------------------------------------
@@ -452,7 +452,7 @@ async def test_doctor_names_limits_that_hold_runs_back(
     assert "polos limits reset openai" in found["advice"]
 
 
-async def test_a_run_that_is_retried_by_hand_waits_for_room(
+async def test_a_run_that_is_retried_manually_waits_for_a_permit(
     client: PolosClient, eventually: Any
 ) -> None:
     handlers = Handlers()

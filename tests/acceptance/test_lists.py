@@ -1,4 +1,4 @@
-"""Lists that are longer than what is read at once."""
+"""Lists that are longer than a page."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_runs_that_failed_with_an_error_are_counted_to_the_limit(
         assert [run.id for run in found] == ids[:limit]
 
 
-async def test_schedules_with_a_key_prefix_go_on_behind_the_last_key(client: PolosClient) -> None:
+async def test_schedules_with_a_key_prefix_continue_after_the_last_key(client: PolosClient) -> None:
     @workflow(schedule=True)
     async def zebra() -> None: ...
 
@@ -67,7 +67,7 @@ async def test_schedules_with_a_key_prefix_go_on_behind_the_last_key(client: Pol
     assert len(await schedules.list(client)) == len(expected) + 1
 
 
-async def test_a_list_goes_on_though_the_last_one_seen_is_deleted_meanwhile(
+async def test_a_list_continues_although_its_last_item_was_deleted(
     client: PolosClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @workflow(schedule=True)

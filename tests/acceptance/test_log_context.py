@@ -1,4 +1,4 @@
-"""Every log record that is made inside a handler says of which run."""
+"""Every log record of a handler has the run's fields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ library = logging.getLogger("another.package")
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """What a handler on the root logger writes, run by run."""
+    """Return the output of a handler on the root logger, by run."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(logging.Formatter("%(run_id)s %(workflow)s %(key)s %(message)s"))
@@ -67,7 +67,9 @@ async def test_records_of_other_loggers_carry_the_run(
     ]
 
 
-async def test_runs_at_once_are_told_apart(polos_clock: VirtualTime, written: io.StringIO) -> None:
+async def test_records_of_concurrent_runs_are_distinguished(
+    polos_clock: VirtualTime, written: io.StringIO
+) -> None:
     @workflow
     async def job(ctx: WorkflowContext, number: int) -> None:
         await asyncio.sleep(0)
@@ -107,7 +109,7 @@ async def test_an_error_of_a_run_says_which(polos_clock: VirtualTime, written: i
     assert written.getvalue().startswith(f"{handle.id} job global run {handle.id} of workflow")
 
 
-async def test_structlog_says_it_too(polos_clock: VirtualTime) -> None:
+async def test_structlog_events_carry_the_run_too(polos_clock: VirtualTime) -> None:
     told: list[Any] = []
 
     def keep(logger: Any, method: str, event: Any) -> Any:

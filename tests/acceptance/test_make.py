@@ -1,4 +1,4 @@
-"""`scripts/run-tests`, which `make test` starts: what runs, and what is said of it."""
+"""`scripts/run-tests`, which `make test` starts: what it runs and prints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run-tests"
 
-# A program that notes its arguments, and ends as it is told.
+# A program that records its arguments, and returns a given code.
 PROGRAM = """#!/bin/sh
 echo "$(basename "$0") $*" >>"{calls}"
 {body}
@@ -23,7 +23,7 @@ echo "$(basename "$0") $*" >>"{calls}"
 
 @pytest.fixture
 def run_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
-    """The script as a module, whose `cargo` and `python` are to be written."""
+    """Import the script as a module with fake `cargo` and `python`."""
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     loader = SourceFileLoader("run_tests", str(SCRIPT))
     spec = importlib.util.spec_from_loader("run_tests", loader)
@@ -49,7 +49,7 @@ def play(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> Play:
-    """Whether it failed, what was started, and what it printed."""
+    """Run the script; return whether it failed, what it started, and what it printed."""
 
     def act(*arguments: str, cargo: str = "exit 0", python: str = "exit 0") -> object:
         calls = tmp_path / "calls"
@@ -115,7 +115,7 @@ def test_chosen_tests_run_on_both_stores_where_there_are_any(
 
 
 def compiled(*selection: str) -> set[str]:
-    """The packages that cargo compiles for a selection, and the features it turns on in each."""
+    """Return the packages that cargo compiles for a selection, with their features."""
     command = ["cargo", "tree", "--locked", "--offline", "--prefix", "none", "--format", "{p}|{f}"]
     done = subprocess.run(
         [*command, *selection],
@@ -127,6 +127,6 @@ def compiled(*selection: str) -> set[str]:
 def test_the_extension_and_the_rust_tests_share_all_dependencies() -> None:
     extension = compiled("--package", "polos-python", "--edges", "normal,build")
     tests = compiled("--edges", "normal,build,dev")
-    # Otherwise cargo compiles these a second time, and whatever depends on them: turn the missing
-    # features on in `src/bindings/Cargo.toml`.
+    # Otherwise cargo compiles these and their dependents a second time. Turn the missing features
+    # on in `src/bindings/Cargo.toml`.
     assert extension - tests == set()

@@ -1,4 +1,4 @@
-"""Code of the application around every entry of a handler."""
+"""Code of the application around every execution of a handler."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def inner(seen: list[str]) -> Any:
     return inner
 
 
-async def test_it_surrounds_async_handlers_in_order(
+async def test_it_wraps_async_handlers_in_order(
     client: PolosClient, seen: list[str], outer: Any, inner: Any
 ) -> None:
     @workflow
@@ -120,7 +120,7 @@ async def test_an_object_or_a_partial_is_a_middleware_too(client: PolosClient) -
         assert await zero.run(client, timeout=60) == 3
 
 
-async def test_it_sees_failures_and_every_entry(seen: list[str], outer: Any) -> None:
+async def test_it_sees_failures_and_every_execution(seen: list[str], outer: Any) -> None:
     @workflow(retries=1)
     async def wakes(ctx: WorkflowContext) -> str:
         await ctx.step.sleep("night", timedelta(hours=8))
@@ -168,7 +168,7 @@ async def test_a_payload_that_does_not_fit_is_seen_too(
 async def _anything(ctx: WorkflowContext, payload: Any) -> None: ...
 
 
-async def test_the_handler_is_entered_once(client: PolosClient) -> None:
+async def test_the_handler_is_called_once(client: PolosClient) -> None:
     async def twice(call_next: Callable[[], Any], ctx: WorkflowContext) -> Any:
         await call_next()
         return await call_next()
@@ -201,7 +201,7 @@ def _one(call_next: Any) -> None: ...
         ([_one], r"cannot be called with `\(call_next, ctx\)`"),
     ],
 )
-async def test_what_is_no_middleware_is_refused(
+async def test_an_invalid_middleware_is_refused(
     client: PolosClient, given: Any, message: str
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=message):
@@ -216,7 +216,7 @@ async def test_what_is_no_middleware_is_refused(
         ("guarded_3.nowhere:timed", "no module `guarded_3.nowhere` here or installed"),
     ],
 )
-def test_a_name_that_means_nothing_is_refused(
+def test_an_unknown_name_is_refused(
     command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

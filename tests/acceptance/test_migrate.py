@@ -1,4 +1,4 @@
-"""``polos migrate``: an application that began with a file continues with a server."""
+"""``polos migrate``: an application moves from a file to a server."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from polos import (
     workflow,
 )
 
-pytestmark = pytest.mark.files  # both stores take part, whichever the others are tested with
+pytestmark = pytest.mark.files  # uses both stores in every pass
 
 PYTHON = Path(__file__).resolve().parents[2] / "python"
 
@@ -96,7 +96,7 @@ async def have_succeeded(client: PolosClient, count: int) -> bool:
 
 
 def answers(client: PolosClient) -> dict[str, Any]:
-    """All that the API says."""
+    """Return all answers of the API."""
     listed = schedules.sync.list(client)
     all_runs = runs.sync.list(client, limit=None)
     return {
@@ -154,7 +154,7 @@ async def test_everything_is_answered_as_before(
         await job.invoke(client)
 
 
-async def test_an_unfinished_run_goes_on_from_its_first_unfinished_step(
+async def test_an_unfinished_run_continues_from_its_first_unfinished_step(
     tmp_path: Path, target: str, start: Any
 ) -> None:
     source = tmp_path / "shop.db"
@@ -216,7 +216,7 @@ async def test_limits_are_transferred_with_an_operators_values_and_their_taken_t
 async def test_a_slot_runs_once_whichever_side_it_ran_on(
     tmp_path: Path, target: str, job: Any, eventually: Any
 ) -> None:
-    """Every second has a slot: some run before the move, others become due during it or later."""
+    """Every second has a slot: some run before the transfer, others come due during or after it."""
     source = tmp_path / "slots.db"
     with PolosClient(source) as client:
         id = await schedules.create(
@@ -243,7 +243,7 @@ async def test_a_slot_runs_once_whichever_side_it_ran_on(
 
 
 @pytest.mark.parametrize("moment", ["moving", "comparing"])
-def test_killed_at_any_moment_it_goes_on(
+def test_killed_at_any_moment_it_continues(
     tmp_path: Path, target: str, job: Any, moment: str
 ) -> None:
     source = tmp_path / "big.db"
@@ -272,7 +272,7 @@ def test_killed_at_any_moment_it_goes_on(
         assert answers(client)["counts"] == before
 
 
-async def test_an_abandoned_move_leaves_the_file_as_it_was(
+async def test_an_abandoned_transfer_leaves_the_file_unchanged(
     tmp_path: Path, target: str, job: Any
 ) -> None:
     source = tmp_path / "back.db"
@@ -301,9 +301,7 @@ async def test_an_abandoned_move_leaves_the_file_as_it_was(
         (["--from", "some.db", "--to", "TARGET", "--project", "nobody"], 1, "no project `nobody`"),
     ],
 )
-def test_what_is_wrong_is_said_in_a_sentence(
-    target: str, arguments: list[str], code: int, said: str
-) -> None:
+def test_errors_are_one_sentence(target: str, arguments: list[str], code: int, said: str) -> None:
     with PolosClient("some.db") as client:
         schedules.sync.list(client)
     Path("text.db").write_text("text" * 2000)

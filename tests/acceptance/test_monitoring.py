@@ -1,4 +1,4 @@
-"""Probes: what they say, and that nothing in the process can keep them from saying it."""
+"""Probes answer correctly whatever the process does; counts match the history."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ async def test_a_blocked_loop_neither_fakes_nor_delays_an_answer(
         assert await asyncio.to_thread(get, worker.health_address, "/livez") == OK
 
 
-async def test_a_client_that_sends_nothing_keeps_no_probe_out(client: PolosClient) -> None:
+async def test_a_client_that_sends_nothing_blocks_no_probe(client: PolosClient) -> None:
     @workflow
     async def nothing() -> None: ...
 
@@ -150,7 +150,7 @@ async def test_what_cannot_be_watched_does_not_start(client: PolosClient, tmp_pa
 @pytest.mark.parametrize(
     "address", ["8080", "127.0.0.1", ":8080", "127.0.0.1:http", "host:65536", "::1:80", "", 8080]
 )
-def test_an_address_that_is_none_is_refused_at_once(address: Any) -> None:
+def test_an_invalid_address_is_refused_at_once(address: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="expected `HOST:PORT`"):
         Worker(PolosClient(), health=address)
 
@@ -163,7 +163,7 @@ def test_each_of_several_workers_has_a_port() -> None:
         numbered_address("127.0.0.1:65535", 2)
 
 
-async def test_nobody_probes_virtual_time(tmp_path: Path) -> None:
+async def test_virtual_time_has_no_probes(tmp_path: Path) -> None:
     @workflow
     async def nothing() -> None: ...
 

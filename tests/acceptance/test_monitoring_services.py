@@ -1,4 +1,4 @@
-"""Runs reported to services that watch over them: `polos.ping` and `polos.sentry`."""
+"""Runs are reported to monitoring services: `polos.ping` and `polos.sentry`."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ START = "2026-03-01T08:30+00:00"
 
 
 class Service:
-    """A server on this machine that notes what it is asked."""
+    """A local server that records its requests."""
 
     def __init__(self) -> None:
         self.status = 200
-        # Cleared, it holds back the answers to requests for a start.
+        # If cleared, requests about a start are not answered.
         self.answers_starts = threading.Event()
         self.answers_starts.set()
         self.requests: queue.Queue[tuple[str, bytes]] = queue.Queue()
@@ -61,7 +61,7 @@ class Service:
         self._thread.join()
 
     def take(self) -> tuple[str, bytes]:
-        """The next request; waits for it."""
+        """Wait for the next request and return it."""
         return self.requests.get(timeout=TIMEOUT)
 
 
@@ -96,7 +96,7 @@ async def test_an_end_waits_for_its_start(service: Service) -> None:
 
     service.answers_starts.clear()
     async with clock(START, middleware=[polos.ping(f"http://{service.host}/check")]) as t:
-        # The service is slow: the handler doesn't wait for it, the report of its end does.
+        # The service is slow. The handler doesn't wait for it, but the report of its end does.
         handle = await job.invoke(t.client)
         assert await handle.result() == 1
         assert service.take()[0] == "/check/start"
@@ -126,7 +126,7 @@ async def test_a_run_that_is_retried_has_not_failed(service: Service) -> None:
     assert attempts == [1, 2]
 
 
-async def test_a_run_that_sleeps_for_long_is_not_at_its_end(service: Service) -> None:
+async def test_a_run_that_sleeps_for_long_is_not_reported_as_finished(service: Service) -> None:
     @workflow(id="nap")
     async def nap(ctx: Any) -> None:
         await ctx.step.sleep("night", timedelta(hours=8))
@@ -160,7 +160,7 @@ async def test_only_the_workflows_that_are_named_are_reported(service: Service) 
     assert service.requests.empty()
 
 
-async def test_a_service_that_is_down_harms_no_run(
+async def test_a_service_that_is_down_affects_no_run(
     service: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
     @workflow
@@ -196,7 +196,7 @@ def test_a_wrong_option_is_refused(options: dict[str, Any], message: str) -> Non
 
 
 def checkins(service: Service, count: int) -> list[dict[str, Any]]:
-    """The check-ins that the service was sent."""
+    """The check-ins that the service received."""
     found: list[dict[str, Any]] = []
     while len(found) < count:
         _, body = service.take()
@@ -214,7 +214,7 @@ def sentry(service: Service) -> Iterator[Service]:
     )
     yield service
     sentry_sdk.get_client().close()
-    # Without integrations, which would change other modules for all tests after this one.
+    # Without integrations, which would patch other modules for all later tests.
     sentry_sdk.init(default_integrations=False)
 
 

@@ -1,4 +1,4 @@
-"""In a notebook: `await` at the top level of a cell, in a loop that runs already."""
+"""Notebooks: `await` at the top level of a cell, in a loop that already runs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ await schedules.list(client)
     assert await notebook.cell("await (await schedules.trigger(client, id)).result(10)") == (
         "hello ada"
     )
-    # A cell that is run again after an edit: the new function counts.
+    # A cell is executed again after an edit: the new function applies.
     await notebook.cell("""
 @workflow(id="digest", schedule=True)
 async def digest(ctx, payload):
@@ -56,7 +56,7 @@ found
 
 
 class Text(html.parser.HTMLParser):
-    """The tags of a page, and its text."""
+    """Collects the tags and the text of a page."""
 
     def __init__(self, source: str) -> None:
         super().__init__()

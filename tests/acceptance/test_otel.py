@@ -1,4 +1,4 @@
-"""Traces and metrics, told to a real OpenTelemetry SDK with exporters in memory."""
+"""Traces and metrics in a real OpenTelemetry SDK with in-memory exporters."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PYTHON = Path(__file__).parents[2] / "python"
 
 
 class Telemetry:
-    """What was told."""
+    """The exported spans and metrics."""
 
     def __init__(self, sampler: Any = None) -> None:
         self.exporter = InMemorySpanExporter()
@@ -112,7 +112,7 @@ async def test_a_run_is_a_trace_from_its_schedule_to_its_steps(
     assert executed.attributes["polos.outcome"] == "succeeded"
 
 
-async def test_a_run_that_is_resumed_goes_on_in_its_trace(
+async def test_a_resumed_run_continues_its_trace(
     telemetry: Telemetry, polos_clock: VirtualTime
 ) -> None:
     @workflow
@@ -125,7 +125,7 @@ async def test_a_run_that_is_resumed_goes_on_in_its_trace(
     polos_clock.crash_at("ship", when="before_commit")
     await polos_clock.advance(days=2)
     await polos_clock.restart()
-    # As another process would: nothing of this one's memory is needed.
+    # As in another process: nothing of this process's memory is needed.
     otel.instrument(telemetry.provider, telemetry.meters)
     await handle.result()
 
@@ -257,7 +257,7 @@ async def test_nothing_is_exported_that_is_not_sampled(polos_clock: VirtualTime)
     assert telemetry.spans == []
 
 
-async def test_once_uninstrumented_nothing_is_told(polos_clock: VirtualTime) -> None:
+async def test_after_uninstrument_nothing_is_reported(polos_clock: VirtualTime) -> None:
     telemetry = Telemetry()
     otel.uninstrument()
     otel.uninstrument()
@@ -269,7 +269,7 @@ async def test_once_uninstrumented_nothing_is_told(polos_clock: VirtualTime) -> 
     assert telemetry.spans == []
 
 
-async def test_what_observes_hurts_no_run(
+async def test_errors_of_instrumentation_affect_no_run(
     polos_clock: VirtualTime, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
@@ -311,7 +311,7 @@ def test_without_opentelemetry_it_says_what_to_install() -> None:
 
 
 async def test_counts_are_those_of_the_core(telemetry: Telemetry) -> None:
-    # The counts are those of the process: no other test has a workflow of this name.
+    # Counts are per process, and no other test has a workflow of this name.
     @workflow(id="counted in otel", schedule="0 * * * *")
     async def counted() -> None: ...
 

@@ -1,4 +1,4 @@
-"""A run under way waits while the database is away: no outage fails it, whatever it asks for."""
+"""Runs in progress wait while the database is down: no outage makes a request of theirs fail."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from polos.testing import VirtualTime
 START = "2026-01-01T00:30+00:00"
 
 
-class Stage:
-    """Handlers come to ``reached``; then the database goes away, and they ask for things."""
+class Setup:
+    """Handlers reach ``reached``; then the database goes down, and they make requests."""
 
     def __init__(self) -> None:
         self.reached = asyncio.Event()
@@ -46,7 +46,7 @@ class Stage:
 
     @asynccontextmanager
     async def outage(self, t: VirtualTime, **until: int) -> AsyncIterator[None]:
-        """Let the database be away for an hour, from when the handler is at its place."""
+        """Take the database down for an hour once the handler is in progress."""
         turning = asyncio.create_task(t.advance(**until or {"seconds": 1}))
         await asyncio.wait_for(self.reached.wait(), 30)
         with t.outage():
@@ -54,7 +54,7 @@ class Stage:
             self.is_away_for_threads.set()
             await turning
             await t.advance(hours=1)
-            assert t.client.refused_count > 0, "nothing was asked of the database while it was away"
+            assert t.client.refused_count > 0, "no request was made while the database was down"
             yield
 
 
@@ -95,7 +95,7 @@ async def create_a_schedule(t: VirtualTime, ctx: WorkflowContext) -> Any:
     ids=lambda ask: ask.__name__,
 )
 async def test_what_an_async_handler_asks_waits_for_the_database(ask: Ask) -> None:
-    stage = Stage()
+    setup = Setup()
 
     @workflow(schedule=True)
     async def job() -> None: ...
@@ -106,13 +106,13 @@ async def test_what_an_async_handler_asks_waits_for_the_database(ask: Ask) -> No
 
     @workflow
     async def parent(ctx: WorkflowContext) -> int:
-        await stage.wait()
+        await setup.wait()
         value: int = await ask(t, ctx)
         return value
 
     async with polos.testing.clock(START) as t:
         handle = await parent.invoke(t.client)
-        async with stage.outage(t):
+        async with setup.outage(t):
             pass
         assert await handle.result(timedelta(minutes=5)) == 2
         assert [run.status for run in await t.runs(workflow="parent")] == ["succeeded"]
@@ -161,7 +161,7 @@ def read_runs_here(t: VirtualTime, ctx: SyncWorkflowContext) -> Any:
 async def test_what_a_sync_handler_asks_waits_for_the_database(
     ask: Callable[[VirtualTime, SyncWorkflowContext], Any],
 ) -> None:
-    stage = Stage()
+    setup = Setup()
 
     @workflow
     def child(ctx: SyncWorkflowContext, payload: int) -> int:
@@ -169,13 +169,13 @@ async def test_what_a_sync_handler_asks_waits_for_the_database(
 
     @workflow
     def parent(ctx: SyncWorkflowContext) -> int:
-        stage.wait_here()
+        setup.wait_here()
         value: int = ask(t, ctx)
         return value
 
     async with polos.testing.clock(START) as t:
         handle = await parent.invoke(t.client)
-        async with stage.outage(t):
+        async with setup.outage(t):
             pass
         assert await handle.result(timedelta(minutes=5)) == 2
         assert [run.status for run in await t.runs(workflow="parent")] == ["succeeded"]
@@ -184,16 +184,16 @@ async def test_what_a_sync_handler_asks_waits_for_the_database(
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 @pytest.mark.parametrize("where", ["handler", "step"])
 async def test_the_last_result_waits_for_the_database(is_async: bool, where: str) -> None:
-    """On the event loop nothing may wait: there the run is given back, and entered again."""
-    stage = Stage()
+    """Nothing may block the event loop, so an async handler is stopped and its run released."""
+    setup = Setup()
     entered: list[int] = []
 
     async def read(ctx: WorkflowContext) -> Any:
-        await stage.wait()
+        await setup.wait()
         return ctx.last_result
 
     def read_here(ctx: SyncWorkflowContext) -> Any:
-        stage.wait_here()
+        setup.wait_here()
         return ctx.last_result
 
     async def ticks(ctx: WorkflowContext, payload: SchedulePayload) -> Any:
@@ -212,7 +212,7 @@ async def test_the_last_result_waits_for_the_database(is_async: bool, where: str
     workflow(id="ticks", schedule="0 * * * *")(ticks if is_async else ticks_here)
     async with polos.testing.clock(START) as t:
         await t.advance(minutes=40)
-        async with stage.outage(t, hours=1):
+        async with setup.outage(t, hours=1):
             pass
         await t.advance(minutes=1)
         found = {(run.status, run.result, run.attempt) for run in await t.runs()}
@@ -241,18 +241,18 @@ async def test_a_lost_answer_starts_no_second_run_from_a_handler() -> None:
 
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "sync"])
 async def test_a_run_that_waits_for_the_database_can_be_stopped(is_async: bool) -> None:
-    """By its timeout here; a drain and a cancellation take the same way."""
-    stage = Stage()
+    """By its timeout here; a drain and a cancellation work in the same way."""
+    setup = Setup()
 
     @workflow
     async def child() -> None: ...
 
     async def waits(ctx: WorkflowContext) -> None:
-        await stage.wait()
+        await setup.wait()
         await ctx.step.invoke(child)
 
     def waits_here(ctx: SyncWorkflowContext) -> None:
-        stage.wait_here()
+        setup.wait_here()
         try:
             ctx.step.invoke(child)
         finally:
@@ -262,13 +262,13 @@ async def test_a_run_that_waits_for_the_database_can_be_stopped(is_async: bool) 
     parent = workflow(id="parent")(waits if is_async else waits_here)
     async with polos.testing.clock(START) as t:
         await parent.invoke(t.client)
-        async with stage.outage(t):
+        async with setup.outage(t):
             await t.stop()
             if not is_async:
-                assert await asyncio.to_thread(ended.wait, 30), "its thread waits for ever"
+                assert await asyncio.to_thread(ended.wait, 30), "its thread waits forever"
 
 
-async def test_outside_of_handlers_an_outage_is_said_at_once() -> None:
+async def test_outside_of_handlers_an_outage_is_an_error_at_once() -> None:
     @workflow(schedule=True)
     async def job() -> None: ...
 
@@ -284,8 +284,8 @@ async def test_outside_of_handlers_an_outage_is_said_at_once() -> None:
 
 
 async def test_a_change_that_may_be_made_twice_is_not_repeated() -> None:
-    """Nobody could tell whether it has happened, so it is for the handler to decide."""
-    stage = Stage()
+    """It isn't known whether the change was made, so the handler has to decide."""
+    setup = Setup()
 
     @workflow(schedule="0 0 1 1 *")
     async def job() -> None: ...
@@ -295,7 +295,7 @@ async def test_a_change_that_may_be_made_twice_is_not_repeated() -> None:
     @workflow
     async def parent(ctx: WorkflowContext) -> None:
         (found,) = await schedules.list(t.client)
-        await stage.wait()
+        await setup.wait()
         for change in (schedules.trigger, schedules.skip, schedules.delete):
             try:
                 await change(t.client, found.id)
@@ -304,7 +304,7 @@ async def test_a_change_that_may_be_made_twice_is_not_repeated() -> None:
 
     async with polos.testing.clock(START) as t:
         handle = await parent.invoke(t.client)
-        async with stage.outage(t):
+        async with setup.outage(t):
             pass
         await handle.result(timedelta(minutes=5))
     assert refused == ["trigger", "skip", "delete"]

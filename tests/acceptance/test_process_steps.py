@@ -1,4 +1,4 @@
-"""Steps in processes of their own: results, errors, crashes, limits, and no process left behind."""
+"""Steps in separate processes: results, errors, crashes, limits, and no process left behind."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def worker(client: PolosClient, **options: Any) -> Worker:
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Return whether a process exists and isn't a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -63,9 +63,9 @@ def is_running(pid: int) -> bool:
 
 
 def has_exited(pid: int) -> bool:
-    """Whether the exit code of a child can be taken, or has been.
+    """Return whether the exit code of a child is available or was read.
 
-    A process with several threads is shown as a zombie before that.
+    A process with several threads appears as a zombie before that.
     """
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
@@ -92,7 +92,7 @@ def pipe(tmp_path: Path) -> Pipe:
 
 
 async def outcome(client: PolosClient, fn: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    """The result of a run whose only step executes ``fn`` in a process."""
+    """Return the result of a run whose only step executes ``fn`` in a process."""
 
     @workflow(id="of-the-test")
     async def of_the_test(ctx: WorkflowContext) -> Any:
@@ -105,7 +105,7 @@ async def outcome(client: PolosClient, fn: Callable[..., Any], *args: Any, **opt
 async def failure(
     client: PolosClient, fn: Callable[..., Any], *args: Any, **options: Any
 ) -> BaseException:
-    """The cause of the failure of such a step, in the handler."""
+    """Return the cause of such a step's failure, as the handler gets it."""
     causes: list[BaseException | None] = []
 
     @workflow
@@ -224,7 +224,7 @@ async def test_only_the_given_exceptions_are_retried(client: PolosClient, tmp_pa
         (f.lock, lambda error: "busy" in str(error), 2),
     ],
 )
-async def test_a_failure_in_a_process_is_judged_as_any_other(
+async def test_retry_on_applies_to_a_failure_in_a_process(
     client: PolosClient, fn: Callable[[], Any], retry_on: Any, attempts: int
 ) -> None:
     @workflow(id="judged")
@@ -515,7 +515,7 @@ async def test_a_process_has_a_session_of_its_own(client: PolosClient) -> None:
     assert pid == session == group != os.getpgrp()
 
 
-async def test_a_process_heeds_sigterm_whatever_the_worker_does(client: PolosClient) -> None:
+async def test_a_process_reacts_to_sigterm_whatever_the_worker_does(client: PolosClient) -> None:
     assert await outcome(client, f.signals_of_the_process) == (True, True)
 
 
@@ -584,7 +584,7 @@ def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
     assert f"{len(tests)} passed" in played.stdout
 
 
-async def test_faults_take_the_place_of_a_process() -> None:
+async def test_an_injected_fault_replaces_the_process() -> None:
     @workflow
     async def asks(ctx: WorkflowContext) -> int:
         return await ctx.step.run("ask", f.process_id, process=True, retries=1)

@@ -1,4 +1,4 @@
-"""Programs whose steps have processes: no process outlives its worker, however that ends."""
+"""Programs with steps in processes: no process outlives its worker, however that ends."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ MAIN = """
 
 
 def is_running(pid: int) -> bool:
-    """Whether a process exists and is no zombie."""
+    """Return whether a process exists and isn't a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
@@ -92,7 +92,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Callable[[], list[int]]:
-    """Reads what a step has told."""
+    """Read what a step has written."""
     os.mkfifo(tmp_path / "pipe")
     return lambda: [int(number) for number in (tmp_path / "pipe").read_text().split()]
 

@@ -1,4 +1,4 @@
-"""``ctx.progress``: what a handler says about how far it is, for people."""
+"""``ctx.progress``: progress that handlers report."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ async def test_a_finished_run_keeps_its_last_report(client: PolosClient) -> None
     @workflow
     async def fails(ctx: WorkflowContext) -> None:
         ctx.progress(0.5, "half")
-        await ctx.step.run("a step", int)  # by then the report is under way
+        await ctx.step.run("a step", int)  # by then the report is being written
         raise RuntimeError
 
     async with worker(client):

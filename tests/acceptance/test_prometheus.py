@@ -1,4 +1,4 @@
-"""The counts as a real Prometheus and the Grafana dashboard see them."""
+"""The counts in a real Prometheus and in the Grafana dashboard."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ UNPACKED = ROOT / "target" / "prometheus"
 
 @pytest.fixture(scope="session")
 def programs() -> Path:
-    """The folder of `prometheus` and `promtool`: installed, or unpacked from Debian's package."""
+    """Return the folder of `prometheus` and `promtool`: installed, or from Debian's package."""
     installed = shutil.which("prometheus")
     if installed is not None and shutil.which("promtool") is not None:
         return Path(installed).parent
@@ -77,7 +77,7 @@ class Prometheus:
         )
 
     def query(self, text: str) -> list[Any]:
-        """The result of a query; raises what the server refuses."""
+        """Return the result of a query; raise if the server refuses it."""
         query = urllib.parse.urlencode({"query": text})
         url = f"http://{self.address}/api/v1/query?{query}"
         with urllib.request.urlopen(url, timeout=60) as response:
@@ -85,7 +85,7 @@ class Prometheus:
             return found
 
     def value(self, text: str) -> float | None:
-        """The value of a query with one result; ``None`` while there is none, or no server."""
+        """Return the value of a query; ``None`` while there is no result or no server."""
         try:
             found = self.query(text)
         except OSError:  # it is starting
@@ -100,7 +100,7 @@ class Prometheus:
 
 @pytest.fixture
 def scrape(programs: Path, tmp_path: Path) -> Iterator[Any]:
-    """``scrape(address)``: a Prometheus that scrapes it."""
+    """``scrape(address)``: start a Prometheus that scrapes the address."""
     started: list[Prometheus] = []
 
     def begin(target: str) -> Prometheus:

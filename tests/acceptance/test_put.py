@@ -1,4 +1,4 @@
-"""``schedules.put``: what it did is decided where it is written."""
+"""``schedules.put`` returns what it did, which the store decides."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def job() -> Any:
     return workflow(id="job", schedule=True)(print)
 
 
-async def test_put_tells_whether_it_created_updated_or_changed_nothing(
+async def test_put_returns_whether_it_created_updated_or_changed_nothing(
     client: PolosClient, job: Any
 ) -> None:
     first = await schedules.put(client, job, "0 9 * * *", key="ada")
@@ -33,7 +33,7 @@ async def test_put_tells_whether_it_created_updated_or_changed_nothing(
     assert (await schedules.put(client, job, "0 9 * * *", key="ada")).outcome == "created"
 
 
-async def test_of_those_who_put_at_once_one_creates(database: Path | str, job: Any) -> None:
+async def test_of_concurrent_puts_one_creates(database: Path | str, job: Any) -> None:
     clients = [PolosClient(database) for _ in range(3)]
     same = [schedules.put(client, job, every=60) for client in clients for _ in range(5)]
     outcomes = Counter(result.outcome for result in await asyncio.gather(*same))

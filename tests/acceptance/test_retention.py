@@ -1,4 +1,4 @@
-"""What is forgotten, and when."""
+"""What is pruned, and when."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_runs_and_history_are_kept_for_the_retention_and_the_last_ten_for_
         history = await t.ledger(workflow="daily")
     assert len(kept["daily"]) in (30, 31)
     assert len(kept["monthly"]) == 10
-    assert len(kept["often"]) == 10, "finished long ago, and yet its last ten are there"
+    assert len(kept["often"]) == 10, "finished long ago, but its last ten runs are kept"
     assert len(history) == len(kept["daily"])
     oldest = kept["daily"][0].finished_at
     assert oldest is not None

@@ -33,7 +33,7 @@ from polos.testing import VirtualTime
 START = "2026-01-01T00:30+00:00"
 
 
-# The options of a step in a process of its own that is retried for some failures.
+# The options of a step in a separate process that is retried for some failures.
 IN_A_PROCESS: dict[str, Any] = {"process": True, "backoff": 0, "retry_on": OSError}
 
 
@@ -42,7 +42,7 @@ class NotFound(Exception):
 
 
 class Declined(PermanentError):
-    """A permanent failure of the application's own."""
+    """A permanent failure that the application defines."""
 
 
 class Locked(ConnectionError):
@@ -62,12 +62,12 @@ class LockedForever(PermanentError):
 
 
 def is_busy(error: Exception) -> bool:
-    """Whether the error says so; a function for `retry_on`."""
+    """A function for `retry_on`."""
     return "busy" in str(error)
 
 
 async def outcome(t: VirtualTime, handle: RunHandle[Any]) -> tuple[str, int, str | None]:
-    """Let all retries pass; return the run's status, its attempt, and why it wasn't retried."""
+    """Wait for all retries; return the run's status, its attempt, and why it wasn't retried."""
     await t.advance(hours=1)
     run = await runs.get(t.client, handle.id)
     return run.status, run.attempt, None if run.error is None else run.error.not_retried
@@ -117,7 +117,7 @@ async def test_a_run_is_retried_only_for_the_failures_that_its_workflow_names(
     assert len(calls) == attempts
 
 
-async def test_a_later_failure_is_judged_anew() -> None:
+async def test_retry_on_applies_to_each_failure_again() -> None:
     errors = [ConnectionError("down"), NotFound("no such user")]
 
     @workflow(retries=5, retry_on=OSError)
@@ -198,9 +198,7 @@ async def test_a_permanent_error_keeps_its_cause(client: PolosClient) -> None:
 
 
 @pytest.mark.parametrize(("retry_on", "attempts"), [(is_busy, 1), (Exception, 1), (None, 3)])
-async def test_a_function_is_not_asked_about_what_is_no_exception(
-    retry_on: Any, attempts: int
-) -> None:
+async def test_a_function_is_not_called_for_a_base_exception(retry_on: Any, attempts: int) -> None:
     @workflow(retries=2, retry_on=retry_on)
     async def failing() -> None:
         raise asyncio.CancelledError("busy")
@@ -326,7 +324,7 @@ async def test_a_step_is_retried_only_for_the_failures_that_it_names(
     ],
 )
 @pytest.mark.parametrize("is_child", [False, True], ids=["step", "child"])
-async def test_a_step_error_is_judged_by_its_cause(
+async def test_retry_on_looks_at_the_cause_of_a_step_error(
     retry_on: Any, error: Exception, attempts: int, reason: str | None, is_child: bool
 ) -> None:
     def fail() -> None:
@@ -349,7 +347,7 @@ async def test_a_step_error_is_judged_by_its_cause(
     ("retry_on", "error", "attempts"),
     [(OSError, ConnectionError("x"), 3), (OSError, NotFound("x"), 1), (None, Declined("x"), 1)],
 )
-async def test_the_step_error_of_an_awaited_run_is_judged_by_its_cause(
+async def test_retry_on_looks_at_the_cause_of_an_awaited_runs_step_error(
     retry_on: Any, error: Exception, attempts: int
 ) -> None:
     def fail() -> None:
@@ -373,7 +371,7 @@ async def test_the_step_error_of_an_awaited_run_is_judged_by_its_cause(
 
 
 @pytest.mark.parametrize("error", [Declined("x"), LockedForever("x")], ids=["whole", "by name"])
-async def test_the_cause_is_judged_alike_when_it_is_read_from_its_record(error: Exception) -> None:
+async def test_retry_on_gives_the_same_answer_for_a_recorded_cause(error: Exception) -> None:
     calls: list[str] = []
 
     def fail() -> None:

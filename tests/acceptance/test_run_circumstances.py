@@ -1,4 +1,4 @@
-"""What a run was started with, and lists that leave out what is large."""
+"""What a run was started with, and lists without large fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from polos import WorkflowContext, runs, schedules, workflow
 START = "2026-03-06T05:00:00+00:00"
 
 
-async def test_a_run_tells_what_it_was_started_with():
+async def test_a_run_has_what_it_was_started_with():
     @workflow(id="child")
     async def child(ctx: WorkflowContext, payload: dict[str, int]) -> int:
         return payload["n"]
@@ -33,7 +33,7 @@ async def test_a_run_tells_what_it_was_started_with():
         assert whole.parent == handle.id
 
 
-async def test_a_scheduled_run_tells_its_input_and_the_slots_around_it():
+async def test_a_scheduled_run_has_its_input_and_the_slots_around_it():
     @workflow(id="digest", schedule=True)
     async def digest(ctx: WorkflowContext, payload: Any) -> None: ...
 

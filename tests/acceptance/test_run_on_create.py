@@ -1,4 +1,4 @@
-"""`run_on_create`: a schedule begins with a run, once."""
+"""`run_on_create`: the creation of a schedule starts a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run that has steps is tried again, or resumed elsewhere: what is executed again, and when."""
+"""Runs with steps are retried or resumed elsewhere: what is executed again, and when."""
 
 from __future__ import annotations
 
@@ -114,13 +114,13 @@ async def test_a_failed_step_that_the_handler_catches_is_not_repeated_within_its
     async with polos.testing.clock(START) as t:
         handle = await careful.invoke(t.client)
         await t.advance(hours=5)
-        # Entered twice in the first attempt, because of the sleep, and once more in the second.
+        # Executed twice in the first attempt because of the sleep, and once more in the second.
         assert await handle.result() == 2
     assert executed == ["refuse"] * 2
 
 
-async def test_a_new_attempt_may_take_another_way() -> None:
-    """What an earlier attempt had done doesn't have to be reached again."""
+async def test_a_new_attempt_may_take_another_path() -> None:
+    """Steps of an earlier attempt need not be reached again."""
     executed: list[str] = []
 
     @workflow(retries=1, backoff=60)
@@ -251,7 +251,7 @@ async def test_a_child_that_was_started_and_not_recorded_is_the_same_one_after_a
 
     async with polos.testing.clock(START) as t:
         with monkeypatch.context() as patched:
-            # The worker dies when the child exists and before the parent has a record of it.
+            # The worker dies after the child was created and before the parent has a record of it.
             patched.setattr("polos._runtime.steps.note_child", lambda *_: t._crash())
             handle = await parent.invoke(t.client)
             await t.advance(seconds=1)
@@ -331,7 +331,7 @@ async def test_a_step_whose_result_cant_be_stored_is_recorded_as_failed() -> Non
     async with polos.testing.clock(START) as t:
         handle = await careless.invoke(t.client)
         await t.advance(days=2)
-        # The handler was entered twice, and was told the same.
+        # The handler was executed twice, and got the same error.
         assert "`connect`" in await handle.result()
         failed, _ = await t.steps(handle)
         assert (failed.name, failed.status) == ("connect", "failed")
@@ -342,7 +342,7 @@ async def test_a_step_whose_result_cant_be_stored_is_recorded_as_failed() -> Non
 
 @pytest.fixture
 def shop() -> Iterator[Callable[[str], types.ModuleType]]:
-    """``shop(source)``: a module of the application, which a deploy replaces."""
+    """``shop(source)``: define a module of the application, as a deployment does."""
     module = types.ModuleType("shop")
     sys.modules["shop"] = module
 

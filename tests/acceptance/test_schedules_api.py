@@ -1,4 +1,4 @@
-"""Schedules made, read and changed by the API, and the policies that decide about their slots."""
+"""The API of schedules, and the policies that apply to their slots."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def at(hour: int, minute: int = 0, day: int = 1) -> datetime:
 
 @pytest.fixture
 def slots() -> list[datetime]:
-    """What a workflow called ``job`` was started for."""
+    """The slots for which a workflow ``job`` was started."""
     seen: list[datetime] = []
 
     @workflow(id="job", schedule=True)
@@ -49,7 +49,7 @@ def slots() -> list[datetime]:
     return seen
 
 
-async def fates(t: VirtualTime, schedule: str) -> list[tuple[str, int, int]]:
+async def outcomes(t: VirtualTime, schedule: str) -> list[tuple[str, int, int]]:
     """``(status, first hour, count)`` of the schedule's history, oldest first."""
     entries = await t.ledger(schedule)
     return [(entry.status, entry.timestamp.hour, entry.count) for entry in entries]
@@ -181,7 +181,7 @@ async def test_update_keeps_the_next_slot_when_the_trigger_is_the_same(slots: An
         assert free.max_runs is None
 
 
-async def test_a_paused_schedule_is_silent_and_says_why(slots: list[datetime]) -> None:
+async def test_a_paused_schedule_does_not_fire_and_has_the_reason(slots: list[datetime]) -> None:
     async with polos.testing.clock(START) as t:
         id = await schedules.create(t.client, "job", "0 * * * *")
         await t.advance(hours=1)
@@ -196,8 +196,8 @@ async def test_a_paused_schedule_is_silent_and_says_why(slots: list[datetime]) -
         assert (resumed.status, resumed.note) == ("active", None)
         assert (await schedules.resume(t.client, id)).status == "active"
         await t.advance(hours=1)
-        history = await fates(t, id)
-    # Slots of the pause follow the catch-up policy: the latest runs, the others are missed.
+        history = await outcomes(t, id)
+    # The catch-up policy applies to slots of the pause: the latest runs, the others are missed.
     assert slots == [at(1), at(4), at(5)]
     assert history == [("ran", 1, 1), ("missed", 2, 2), ("ran", 4, 1), ("ran", 5, 1)]
 
@@ -260,7 +260,7 @@ async def test_a_trigger_applies_the_overlap_policy_where_that_is_asked_for(over
         id = await schedules.create(t.client, "long", "0 0 1 2 *", overlap=overlap)
         assert await outcome(t, id) == "waiting", "with nothing unfinished it starts at once"
         assert [await outcome(t, id), await outcome(t, id)] == [first, second]
-        assert all(refusals), "the run in its way is named"
+        assert all(refusals), "the blocking run is named"
         assert sorted(run.status for run in await t.runs()) == statuses
         await schedules.trigger(t.client, id)
         await t.advance(seconds=0)
@@ -288,7 +288,7 @@ async def test_skip_leaves_out_the_coming_slot_only(slots: list[datetime]) -> No
     assert history[-1].reason
 
 
-async def test_delete_silences_at_once_and_keeps_the_history(slots: list[datetime]) -> None:
+async def test_delete_takes_effect_at_once_and_keeps_the_history(slots: list[datetime]) -> None:
     async with polos.testing.clock(START) as t:
         id = await schedules.create(t.client, "job", "0 * * * *")
         await t.advance(hours=1)
@@ -341,7 +341,7 @@ async def test_backfilled_runs_follow_one_another() -> None:
         assert begun >= ended  # type: ignore[operator]
 
 
-async def test_a_backfill_payload_tells_about_its_own_slot() -> None:
+async def test_a_backfill_payload_describes_its_own_slot() -> None:
     seen: list[SchedulePayload] = []
 
     @workflow(id="told", schedule=True)
@@ -371,7 +371,7 @@ async def test_backfill_refuses_empty_ranges_and_the_future(
 
 # --- overlap ---------------------------------------------------------------------------------
 
-# A run takes two hours and twenty minutes, a slot comes every hour: which start, and which don't.
+# A run takes 2 hours and 20 minutes, and a slot comes every hour. Which slots run, by policy.
 OVERLAPS: dict[str | None, tuple[list[int], list[int]]] = {
     None: ([1, 2, 4], [3, 5, 7]),
     "buffer_one": ([1, 2, 4], [3, 5, 7]),
@@ -388,7 +388,7 @@ async def test_overlap_decides_about_a_slot_while_a_run_is_unfinished(overlap: A
 
     @workflow(id="long", schedule=True)
     async def long(ctx: WorkflowContext, payload: SchedulePayload) -> None:
-        # In a step: a handler that sleeps for long leaves, and is entered anew when it wakes.
+        # In a step, since the handler of a long durable sleep would be executed again afterwards.
         await ctx.step.run("start", started.append, payload.timestamp.hour)
         await ctx.step.sleep("work", timedelta(hours=2, minutes=20))
 
@@ -439,7 +439,7 @@ CATCH_UPS: dict[str, tuple[dict[str, Any], list[int]]] = {
 
 
 @pytest.mark.parametrize("name", CATCH_UPS)
-async def test_catch_up_decides_about_slots_that_nobody_could_run(
+async def test_catch_up_decides_about_slots_that_no_worker_could_run(
     slots: list[datetime], name: str
 ) -> None:
     options, expected = CATCH_UPS[name]
@@ -460,7 +460,7 @@ async def test_catch_up_decides_about_slots_that_nobody_could_run(
     assert slots[len(caught_up) :] == [at(7)]
 
 
-async def test_a_month_asleep_is_one_run_and_a_handful_of_rows(slots: list[datetime]) -> None:
+async def test_a_month_of_downtime_is_one_run_and_a_few_rows(slots: list[datetime]) -> None:
     async with polos.testing.clock(START) as t:
         id = await schedules.create(t.client, "job", every=timedelta(seconds=30))
         await schedules.pause(t.client, id)
@@ -581,7 +581,7 @@ async def test_creating_again_keeps_the_next_slot_and_refires_nothing(
         for _ in range(3):
             await schedules.create(t.client, "job", "0 * * * *")
             await t.advance(minutes=20)
-        # 01:30 by now. A changed expression counts from now on.
+        # It is 01:30. A changed expression applies from now on.
         await schedules.create(t.client, "job", "15 * * * *")
         await t.advance(hours=1)
         assert len(await schedules.list(t.client)) == 1
@@ -611,7 +611,7 @@ async def test_keys_of_many_users_are_many_schedules(slots: list[datetime]) -> N
 
 
 async def deployed(client: PolosClient, *ids: str, app: str = "shop", **changes: Any) -> None:
-    """A start of an application that declares these workflows, and its end."""
+    """Start and stop an application that declares these workflows."""
     with isolated_registry():
         for id in ids:
             workflow(id=id, schedule={"cron": "0 9 * * *", **changes})(print)
@@ -639,7 +639,9 @@ async def test_a_schedule_that_left_the_code_is_retired_until_it_comes_back(
     assert owners == {"shop"}
 
 
-async def test_another_application_and_the_api_are_left_alone(client: PolosClient) -> None:
+async def test_schedules_of_other_applications_and_of_the_api_are_not_retired(
+    client: PolosClient,
+) -> None:
     await deployed(client, "report")
     workflow(id="by-api", schedule=True)(print)
     await schedules.create(client, "by-api", "0 9 * * *")
@@ -684,7 +686,7 @@ def test_preview_gives_slots_strictly_after() -> None:
     assert all(slot > now for slot in schedules.preview("0 9 * * *"))
 
 
-def test_explain_tells_in_english_and_warns_of_clock_changes() -> None:
+def test_explain_describes_in_english_and_warns_of_clock_changes() -> None:
     after = datetime(2026, 3, 1, tzinfo=UTC)
     explanation = schedules.explain("30 2 * * *", "America/New_York", after=after)
     assert "02:30" in explanation.english
@@ -785,7 +787,7 @@ async def test_an_instant_of_a_slot_that_has_run_is_not_run_again() -> None:
 async def test_schedules_that_are_created_together_share_nothing(
     client: PolosClient, slots: Any
 ) -> None:
-    """Equal specifications are checked once, and what is given beside them is each one's own."""
+    """Equal specifications are checked once; other fields belong to each schedule."""
     made = await schedules.create_many(
         client,
         [

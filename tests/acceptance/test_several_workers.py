@@ -39,7 +39,7 @@ async def who(ctx) -> int:
 async def daily(ctx): ...
 """
 
-# A handler that never ends by itself and says that it has started.
+# A handler that reports its start, and never ends by itself.
 STUCK = """
 import asyncio
 
@@ -54,7 +54,7 @@ async def who(ctx):
 
 
 class Supervisor:
-    """The command, and what its processes say on stderr."""
+    """The command, and the stderr of its processes."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         environment = {**os.environ, "PYTHONPATH": str(PYTHON), "PYTHONUNBUFFERED": "1"}

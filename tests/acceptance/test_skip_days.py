@@ -42,7 +42,7 @@ def test_previews_leave_the_days_out_and_explanations_name_them() -> None:
         "slots on 2026-03-03 and 2026-03-04 are skipped",
         "slots on days that match `* * 1 * *` are skipped",
     )
-    # The day is that of the zone: 23:00 in New York is the next day in UTC.
+    # The day is taken in the schedule's zone: 23:00 in New York is the next day in UTC.
     found = schedules.preview("0 23 * * *", "America/New_York", 5, START, skip=FIRST_DAY)
     assert days(found) == [(2, 25), (2, 26), (2, 27), (2, 28), (3, 2)]
     every = schedules.preview(every=timedelta(hours=12), count=4, after=START, skip=FIRST_DAY)

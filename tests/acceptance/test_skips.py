@@ -1,4 +1,4 @@
-"""Slots that are skipped on request, skips that are taken back, and pauses that end otherwise."""
+"""Skips on request, withdrawn skips, and the catch-up after a pause."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def at(hour: int) -> datetime:
 
 @pytest.fixture(autouse=True)
 def hours() -> list[int]:
-    """The hours for which ``job`` has run."""
+    """Return the hours for which ``job`` has run."""
     seen: list[int] = []
 
     @workflow(id="job", schedule=True)
@@ -42,7 +42,7 @@ def hours() -> list[int]:
 
 
 async def outcomes(t: VirtualTime, id: str) -> dict[int, str]:
-    """The outcome of each hour. Each has one."""
+    """Return the outcome of each hour; check that each has one."""
     entries = await t.ledger(id)
     assert all(entry.count == 1 for entry in entries), entries
     found = {entry.timestamp.hour: str(entry.status) for entry in entries}

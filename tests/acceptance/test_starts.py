@@ -1,4 +1,4 @@
-"""Runs that start later, under a key, many at once, from the command line; their handles."""
+"""Runs with a delay or a key, many at once, and from the command line; their handles."""
 
 from __future__ import annotations
 

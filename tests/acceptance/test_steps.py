@@ -286,7 +286,7 @@ async def test_a_failure_among_gathered_steps_cuts_no_other_off(
 
     @workflow
     async def another() -> None:
-        for _ in range(50):  # whatever the failure leads to comes to its end meanwhile
+        for _ in range(50):  # the consequences of the failure end meanwhile
             await asyncio.sleep(0)
 
     async def has_failed() -> bool:
@@ -340,7 +340,7 @@ async def test_sleeps_end_when_they_should_and_not_before() -> None:
     @workflow
     async def sleeper(ctx: WorkflowContext) -> None:
         await ctx.step.sleep("a day", timedelta(days=1))
-        woken.setdefault("a day", t.now)  # the handler is entered again after each sleep
+        woken.setdefault("a day", t.now)  # the handler is executed again after each sleep
         await ctx.step.sleep_until("march", datetime(2026, 3, 1, tzinfo=timezone.utc))
         woken.setdefault("march", t.now)
         await ctx.step.sleep_until("past", datetime(2026, 1, 1, tzinfo=timezone.utc))

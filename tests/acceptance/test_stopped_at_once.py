@@ -16,8 +16,10 @@ from polos._runtime.executor import Executor
 
 
 def stop_with_the_start(monkeypatch: pytest.MonkeyPatch, reason: str) -> list[str]:
-    """Have the first run that starts stopped in the same batch of messages, as the core does when a
-    run is claimed and cancelled between two turns of the event loop. Returns its id in a list.
+    """Stop the first run in the same batch of messages in which it starts.
+
+    The core does this if a run is claimed and cancelled between two iterations of the event loop.
+    Returns its id in a list.
     """
     stopped: list[str] = []
     start = Executor._start
@@ -34,7 +36,7 @@ def stop_with_the_start(monkeypatch: pytest.MonkeyPatch, reason: str) -> list[st
 
 @pytest.mark.parametrize("reason", ["cancelled", "timed_out", "released"])
 @pytest.mark.parametrize("is_async", [True, False])
-async def test_a_run_that_is_stopped_as_it_starts_ends_and_frees_its_place(
+async def test_a_run_that_is_stopped_as_it_starts_ends_and_frees_its_permit(
     database: Path | str, monkeypatch: pytest.MonkeyPatch, reason: str, is_async: bool
 ) -> None:
     calls: list[str] = []
@@ -61,7 +63,7 @@ async def test_a_run_that_is_stopped_as_it_starts_ends_and_frees_its_place(
                 with pytest.raises(polos.RunCancelledError):
                     await asyncio.wait_for(handle.result(), 30)
             assert stopped == [handle.id]
-            # With a concurrency of 1, another run needs the place.
+            # With a concurrency of 1, another run needs the permit.
             await asyncio.wait_for(started.run(client), 30)
             assert worker._executor is not None
             assert not worker._executor.active

@@ -1,4 +1,4 @@
-"""Commands on a terminal: bars of progress, and questions before what can't be undone."""
+"""Commands on a terminal: progress bars, and questions before irreversible changes."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="a pseudo-terminal")
 PYTHON = Path(__file__).resolve().parents[2] / "python"
 
 
-class Seen(NamedTuple):
-    """How a command ended, and what it showed."""
+class TerminalResult(NamedTuple):
+    """The exit code and the output of a command."""
 
     code: int
     shown: str
 
 
-def on_terminal(*arguments: str, typed: str = "") -> Seen:
-    """Execute a command whose terminal is ours; ``typed`` answers its question."""
+def on_terminal(*arguments: str, typed: str = "") -> TerminalResult:
+    """Execute a command on a pseudo-terminal; ``typed`` answers its question."""
     import pty
 
     ours, theirs = pty.openpty()
@@ -44,7 +44,7 @@ def on_terminal(*arguments: str, typed: str = "") -> Seen:
         except OSError:  # it has ended
             pass
         os.close(ours)
-        return Seen(process.wait(30), seen.decode(errors="replace"))
+        return TerminalResult(process.wait(30), seen.decode(errors="replace"))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def ids(client: PolosClient) -> list[str]:
     return schedules.sync.create_many(client, options)
 
 
-def test_a_question_is_asked_and_no_means_no(client: PolosClient, ids: list[str]) -> None:
+def test_a_question_is_asked_and_no_cancels(client: PolosClient, ids: list[str]) -> None:
     seen = on_terminal("schedules", "delete", "--workflow", "digest", typed="n\n")
     assert seen.code == 1
     assert "nothing was done" in seen.shown
@@ -73,8 +73,8 @@ def test_many_are_deleted_with_a_bar(client: PolosClient, ids: list[str]) -> Non
     assert schedules.sync.list(client) == []
 
 
-@pytest.mark.files  # both stores take part, whichever the others are tested with
-def test_a_migration_shows_how_far_it_is(
+@pytest.mark.files  # uses both stores in every pass
+def test_a_migration_shows_its_progress(
     tmp_path: Path, new_schema: Callable[[], str], ids: list[str], client: PolosClient
 ) -> None:
     client.close()
@@ -82,4 +82,4 @@ def test_a_migration_shows_how_far_it_is(
     assert seen.code == 0, seen.shown
     assert "transfer schedules of default" in seen.shown
     assert "25/25" in seen.shown
-    assert ": transferring 25" not in seen.shown, "lines are for where nobody looks"
+    assert ": transferring 25" not in seen.shown, "there are no lines of progress on a terminal"

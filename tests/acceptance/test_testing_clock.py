@@ -80,7 +80,7 @@ async def test_a_handler_may_wait_for_a_run_that_takes_its_time() -> None:
 
 
 async def test_time_does_not_run_ahead_of_an_answer_that_is_on_its_way() -> None:
-    """The end of a child comes from another thread; what is due next must not come before it."""
+    """The end of a child comes from another thread; what is due later must not come before it."""
     ended = []
 
     @workflow
@@ -218,7 +218,7 @@ async def test_retries_and_timeouts_pass_at_once() -> None:
     assert attempts[1] - attempts[0] >= timedelta(days=10)
 
 
-async def test_a_failing_test_is_told_what_happened() -> None:
+async def test_a_failing_test_reports_what_happened() -> None:
     @workflow
     async def order(ctx: WorkflowContext) -> None:
         await ctx.step.run("charge", len, [1])
@@ -280,7 +280,7 @@ def test_a_test_without_a_loop() -> None:
         t.advance(days=1)
 
 
-def test_a_failing_test_without_a_loop_is_told_what_happened() -> None:
+def test_a_failing_test_without_a_loop_reports_what_happened() -> None:
     with pytest.raises(AssertionError) as caught, polos.testing.clock(START):
         raise AssertionError("wrong")
     assert "no runs" in caught.value.__notes__[0]

@@ -1,4 +1,4 @@
-"""What can be made to go wrong in virtual time, and how the product bears it."""
+"""Faults that tests can inject in virtual time, and their effects."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ START = "2026-01-01T00:30+00:00"
 # --- crashes ---------------------------------------------------------------------------------
 
 
-async def test_a_crashed_worker_s_run_goes_on_from_its_first_unfinished_step() -> None:
+async def test_a_run_of_a_crashed_worker_continues_from_its_first_unfinished_step() -> None:
     executed = []
 
     @workflow
@@ -40,7 +40,7 @@ async def test_a_crashed_worker_s_run_goes_on_from_its_first_unfinished_step() -
         handle = await order.invoke(t.client)
         await t.advance(seconds=1)
         await t.crash()
-        assert await handle.status() == "running", "held until somebody takes it over"
+        assert await handle.status() == "running", "held until another worker takes it over"
         await t.advance(hours=1)
         assert await handle.status() == "running"
         await t.restart()
@@ -128,7 +128,7 @@ async def test_slots_that_come_due_without_a_worker_are_caught_up_with() -> None
     assert fates == [(1, "ran", 1), (2, "missed", 4), (6, "ran", 1), (7, "ran", 1)]
 
 
-async def test_a_stopped_worker_gives_back_what_it_has() -> None:
+async def test_a_stopped_worker_releases_its_runs() -> None:
     @workflow
     async def job(ctx: WorkflowContext) -> str:
         await ctx.step.sleep("a moment", timedelta(seconds=3))
@@ -272,7 +272,7 @@ async def test_a_fault_that_never_happens_fails_the_test() -> None:
 # --- the database ----------------------------------------------------------------------------
 
 
-async def test_while_the_database_is_away_handlers_wait_and_nothing_is_lost() -> None:
+async def test_while_the_database_is_down_handlers_wait_and_nothing_is_lost() -> None:
     executed = []
 
     @workflow(schedule="0 * * * *")
@@ -321,7 +321,7 @@ async def test_a_step_that_ends_in_an_outage_is_recorded_after_it() -> None:
         assert await handle.result() == "charged"
 
 
-async def test_a_lost_answer_is_no_second_run() -> None:
+async def test_a_lost_answer_starts_no_second_run() -> None:
     ran = []
 
     @workflow
@@ -354,7 +354,7 @@ async def test_requests_fail_as_often_as_asked() -> None:
 # --- bad input -------------------------------------------------------------------------------
 
 
-async def test_bad_input_is_named() -> None:
+async def test_invalid_input_is_named() -> None:
     async with polos.testing.clock(START) as t:
         with pytest.raises(InvalidArgumentError, match="when: `sometime` given"):
             t.crash_at("x", when="sometime")  # type: ignore[arg-type]
@@ -368,7 +368,7 @@ async def test_bad_input_is_named() -> None:
             pass
 
 
-async def test_handlers_cannot_turn_the_clock() -> None:
+async def test_handlers_cannot_advance_the_clock() -> None:
     @workflow
     async def impatient() -> None:
         await t.advance(days=1)
@@ -379,7 +379,7 @@ async def test_handlers_cannot_turn_the_clock() -> None:
 
 
 async def test_a_crash_takes_no_real_time() -> None:
-    """An hour and a half passes. In real time, the test's timeout would end it."""
+    """90 minutes of virtual time pass. In real time, the test would time out."""
 
     @workflow
     async def job(ctx: WorkflowContext) -> None:

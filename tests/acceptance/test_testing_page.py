@@ -1,4 +1,4 @@
-"""Every example of `docs/testing.md` is a test that passes, and what it names is there."""
+"""Every example of `docs/testing.md` is a passing test, and every name in it exists."""
 
 from __future__ import annotations
 

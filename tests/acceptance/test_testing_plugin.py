@@ -1,4 +1,4 @@
-"""The plugin of pytest, in runs of pytest of its own and in this one."""
+"""The pytest plugin, in separate runs of pytest and in this one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Pytest = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def run_pytest(tmp_path: Path) -> Pytest:
-    """``run_pytest(source, *arguments)``: a run of pytest on a file of tests."""
+    """``run_pytest(source, *arguments)``: run pytest on a file of tests."""
 
     def run(source: str, *, mode: str = "auto") -> subprocess.CompletedProcess[str]:
         is_anyio = mode == "anyio"

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, in whatever order: an order is fulfilled, and what is done not repeated."""
+"""Random combinations of faults: an order is fulfilled, and no finished step is repeated."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ troubles = st.one_of(
 
 
 def arm(t: BlockingVirtualTime, trouble: tuple[Any, ...]) -> Fault | None:
-    """Have it go wrong, now or when it is time."""
+    """Inject the fault now or at its time."""
     kind, what, how = trouble
-    while t._time._worker is None:  # what was armed before has happened, perhaps at a restart
+    while t._time._worker is None:  # earlier faults have happened, perhaps at a restart
         t.restart()
     if kind == "crash":
         return t.crash_at(what, workflow="order", when=how)
@@ -54,7 +54,7 @@ def arm(t: BlockingVirtualTime, trouble: tuple[Any, ...]) -> Fault | None:
 
 
 def repeated(faults: list[Fault]) -> Counter[str]:
-    """The steps that are called again, since their result was lost."""
+    """Return the steps that are executed again since their result was lost."""
     again: Counter[str] = Counter()
     for fault in faults:
         if fault._kind == "crash" and fault._moment == "before_commit" and fault._step:
@@ -65,7 +65,7 @@ def repeated(faults: list[Fault]) -> Counter[str]:
 @given(st.lists(troubles, max_size=8))
 @settings(
     max_examples=60,
-    deadline=None,  # timing decides nothing
+    deadline=None,  # the result doesn't depend on timing
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 def test_an_order_is_fulfilled(storm: list[tuple[Any, ...]]) -> None:

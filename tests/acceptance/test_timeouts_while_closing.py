@@ -1,4 +1,4 @@
-"""Runs that have taken too long when their worker closes: they fail, and nobody continues them."""
+"""Runs that exceed their timeout while their worker closes fail, and are not continued."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ async def test_a_run_whose_handler_ignores_its_timeout_fails(
                 await told.wait()
             check_timed_out(await runs.get(client, handle.id))
         finally:
-            go_on.set()  # or the loop of the test could not end
+            go_on.set()  # otherwise the test's loop could not end
         await ended.wait()
         check_timed_out(await runs.get(client, handle.id))
 
 
-async def test_a_timeout_that_arrives_with_the_order_to_close_counts(
+async def test_a_timeout_that_arrives_as_the_worker_closes_counts(
     database: Path | str, client: PolosClient
 ) -> None:
     started = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Runs and schedules that a transaction of the application creates, on connections of all kinds."""
+"""Runs and schedules created in a transaction of the application, on all kinds of connections."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def url(new_schema: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-def odd_client(url: str) -> Iterator[PolosClient]:
-    """One whose schema's name looks like what client libraries replace."""
+def placeholder_client(url: str) -> Iterator[PolosClient]:
+    """A client whose schema's name looks like a placeholder of client libraries."""
     with PolosClient(f"{url}%24p1%25%3Ap0%22") as client:
         yield client
 
@@ -65,7 +65,7 @@ def client(url: str) -> Iterator[PolosClient]:
 
 
 class Connection:
-    """A connection with an open transaction, and how to end that."""
+    """A connection with an open transaction, and how to end it."""
 
     def __init__(self, it: Any, commit: Any, rollback: Any, execute: Any) -> None:
         self.it = it
@@ -208,7 +208,7 @@ ship: Workflow[int, int]
 
 
 @pytest.fixture(autouse=True)
-def _workflow(own_place: None) -> None:
+def _workflow(isolated: None) -> None:
     """Each test has a registry of its own."""
     global ship
 
@@ -224,9 +224,9 @@ def _workflow(own_place: None) -> None:
 
 @pytest.mark.parametrize("kind", ASYNC)
 async def test_what_is_created_exists_once_the_transaction_has_committed(
-    postgres: str, odd_client: PolosClient, kind: Any
+    postgres: str, placeholder_client: PolosClient, kind: Any
 ) -> None:
-    client = odd_client
+    client = placeholder_client
     async with kind(postgres) as connection:
         await connection.execute("CREATE TEMPORARY TABLE orders (id int)")
         handle = await ship.invoke_in(connection.it, client, 7, key="100%:$1")
@@ -253,9 +253,9 @@ async def test_a_rollback_leaves_nothing(postgres: str, client: PolosClient, kin
 
 @pytest.mark.parametrize("kind", SYNC)
 def test_the_blocking_versions_do_the_same(
-    postgres: str, odd_client: PolosClient, kind: Any
+    postgres: str, placeholder_client: PolosClient, kind: Any
 ) -> None:
-    client = odd_client
+    client = placeholder_client
     with kind(postgres) as connection:
         runs.sync.invoke_in(connection.it, client, ship, 7)
         schedules.sync.create_in(connection.it, client, "ship", every=3600, input=1)
@@ -270,7 +270,7 @@ def test_the_blocking_versions_do_the_same(
 
 
 @needs_psycopg
-async def test_a_worker_starts_the_run_after_the_commit_and_goes_on_meanwhile(
+async def test_a_worker_starts_the_run_after_the_commit_and_continues_meanwhile(
     postgres: str, client: PolosClient, url: str, eventually: Eventually
 ) -> None:
     """The transaction stays open while the worker registers, fires, claims, and completes."""
@@ -341,7 +341,7 @@ async def test_asyncpg_without_a_transaction_is_refused(postgres: str, client: P
 
 
 @pytest.mark.parametrize("kind", ASYNC)
-async def test_a_failed_transaction_is_said_to_have_failed(
+async def test_a_failed_transaction_is_reported(
     postgres: str, client: PolosClient, kind: Any
 ) -> None:
     async with kind(postgres) as connection:
@@ -361,7 +361,7 @@ async def test_a_read_only_transaction_is_refused(postgres: str, client: PolosCl
 
 
 @needs_psycopg
-async def test_another_database_is_refused_and_the_transaction_goes_on(
+async def test_another_database_is_refused_and_the_transaction_continues(
     postgres: str, client: PolosClient, new_schema: Callable[[], str]
 ) -> None:
     import psycopg
@@ -398,7 +398,7 @@ async def test_another_database_is_refused_and_the_transaction_goes_on(
 
 
 @needs_psycopg
-async def test_a_role_without_rights_is_told_what_to_grant(
+async def test_the_error_of_a_role_without_rights_says_what_to_grant(
     postgres: str, client: PolosClient
 ) -> None:
     await runs.list(client)
@@ -644,7 +644,7 @@ async def test_a_process_that_dies_before_the_commit_leaves_nothing(
     program.kill()
 
     async def started() -> RunHandle[int] | None:
-        # Until the server has noticed.
+        # Until the server has noticed it.
         with suppress(StoreUnavailableError):
             return await ship.invoke(client, 2, idempotency_key="k")
         return None
@@ -660,7 +660,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def blocks_of_the_page() -> dict[str, Any]:
-    """What the blocks of the page define that use a connection."""
+    """Return the definitions of the page's blocks that use a connection."""
     names: dict[str, Any] = {}
     text = (ROOT / "docs" / "transactions.md").read_text()
     for code in re.findall(r"^```python\n((?:.*\n)*?)^```$", text, re.MULTILINE):

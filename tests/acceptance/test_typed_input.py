@@ -1,4 +1,4 @@
-"""The input of a schedule as the payload of its runs, for handlers with a payload of their own."""
+"""The input of a schedule is the payload of its runs, for handlers with their own payload type."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Order(BaseModel):
 
 
 class OwnSlot(SchedulePayload):
-    """The slot, with something more."""
+    """The slot with an additional field."""
 
     @property
     def label(self) -> str:
@@ -55,7 +55,7 @@ class Amount(TypedDict):
     cents: int
 
 
-# What a handler is annotated with, what is given as `input`, what the handler gets.
+# The handler's annotation, the given `input`, and what the handler gets.
 TYPED: list[tuple[Any, Any, Any]] = [
     (Order, Order(id=4), Order(id=4)),
     (Order, {"id": 4, "note": "n"}, Order(id=4, note="n")),

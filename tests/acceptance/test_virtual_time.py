@@ -1,4 +1,4 @@
-"""Virtual time goes from one event to the next; what lies between costs nothing."""
+"""Virtual time jumps from one event to the next; the time between costs nothing."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_same_runs_cost_the_same_however_far_apart_they_are() -> None:
     def job(ctx: WorkflowContext) -> None: ...
 
     def lines_for(days: int) -> int:
-        """What 100 runs cost, one every so many days."""
+        """Return the lines executed for 100 runs, one every few days."""
         with polos.testing.clock("2026-01-01T00:00+00:00") as t:
             schedules.sync.create(t.client, job, every=timedelta(days=days))
             lines = lines_executed(lambda: t.advance(days=100 * days))

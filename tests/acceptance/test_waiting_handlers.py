@@ -1,4 +1,4 @@
-"""Handlers that wait for other runs, in every way there is, beside workers with little room."""
+"""Handlers that wait for other runs in every way, on workers with few permits and threads."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ TIMEOUT = 60
 
 
 def register(client: Callable[[], PolosClient]) -> dict[str, Any]:
-    """A workflow for every way in which a handler can wait for another run. Each calls the one of
-    the same name with one less, down to 0, and counts the levels.
+    """Register a workflow for every way in which a handler can wait for another run.
+
+    Each calls the workflow of the same name with one less, down to 0, and counts the levels.
     """
     made: dict[str, Any] = {}
 
@@ -124,7 +125,7 @@ async def workers(database: Any, count: int, **options: Any) -> AsyncIterator[Po
 @pytest.mark.parametrize(
     ("threads", "concurrency"), list(itertools.product([1, 2, 5], [1, 2, 5])), ids=str
 )
-async def test_no_room_is_too_little_for_handlers_that_wait(
+async def test_waiting_handlers_complete_with_any_number_of_permits_and_threads(
     database: Path | str, threads: int, concurrency: int, count: int
 ) -> None:
     current: list[PolosClient] = []

@@ -1,4 +1,4 @@
-"""Handlers that sleep: when they give up their task, and what they keep while they don't."""
+"""Sleeping handlers: when they give up their task, and what they keep otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ START = "2026-01-01T00:30+00:00"
 HOUR = timedelta(hours=1)
 
 
-async def test_a_sleep_beside_another_one_leaves_the_handler_where_it_is() -> None:
+async def test_a_sleep_at_the_same_time_as_another_keeps_the_handler_in_memory() -> None:
     entered: list[str] = []
 
     @workflow
@@ -47,7 +47,7 @@ async def test_a_sleep_in_a_step_does_not_unwind_the_step() -> None:
     assert called == ["begun"]
 
 
-async def test_a_sync_handler_that_waits_beside_its_own_thread_is_entered_once(
+async def test_a_sync_handler_that_waits_beside_its_own_thread_is_called_once(
     client: PolosClient,
 ) -> None:
     entered: list[str] = []
@@ -61,7 +61,7 @@ async def test_a_sync_handler_that_waits_beside_its_own_thread_is_entered_once(
 
     @workflow
     async def second() -> str:
-        # Not before the parent waits for it, and has seen that it has not ended.
+        # Only after the parent waits for it, and has seen that it has not ended.
         while "second" not in [step.name for step in (await runs.get(client, entered[0])).steps]:
             pass
         for _ in range(100):
@@ -84,7 +84,7 @@ async def test_a_sync_handler_that_waits_beside_its_own_thread_is_entered_once(
     assert len(entered) == 1
 
 
-async def test_a_handler_that_sleeps_in_place_leaves_its_permit_to_others() -> None:
+async def test_a_handler_that_sleeps_in_memory_lends_its_permit_to_others() -> None:
     @workflow
     async def patient(ctx: WorkflowContext) -> None:
         await ctx.step.gather(ctx.step.sleep("a", HOUR), ctx.step.sleep("b", HOUR))

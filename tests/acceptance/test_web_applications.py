@@ -1,4 +1,4 @@
-"""A worker inside real web applications, beside what they do themselves when they start and end."""
+"""Workers in real web applications that have their own startup and shutdown."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ async def test_handlers_end_before_what_they_use_is_closed(
     assert await handle.status() == "succeeded"
 
 
-async def test_where_the_application_fails_to_start_no_worker_does(client: PolosClient) -> None:
+async def test_if_the_application_fails_to_start_no_worker_starts(client: PolosClient) -> None:
     @asynccontextmanager
     async def broken(app: Any) -> AsyncIterator[None]:
         raise OSError("no pool")
@@ -100,14 +100,14 @@ async def test_where_the_application_fails_to_start_no_worker_does(client: Polos
             raise AssertionError("it started")
 
 
-async def test_where_the_worker_fails_to_start_the_application_closes(
+async def test_if_the_worker_fails_to_start_the_application_closes(
     told: list[str], tmp_path: Any
 ) -> None:
     (tmp_path / "no.db").mkdir()
     with pytest.raises(polos.StoreError):
         async with polos.lifespan(PolosClient(tmp_path / "no.db"), own_lifespan(told))(None):
             raise AssertionError("it started")
-    assert told == ["pool opened"], "as any error inside of a lifespan, it passes through its yield"
+    assert told == ["pool opened"], "like any error in a lifespan, it is raised at its yield"
 
 
 def test_a_wrong_lifespan_is_named(client: PolosClient) -> None:

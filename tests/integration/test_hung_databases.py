@@ -1,4 +1,4 @@
-"""A database that takes requests and answers none: whoever is told to end, ends."""
+"""The database accepts requests but doesn't answer: programs still end when they should."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from polos import PolosClient, Worker, runs, schedules, workflow
 
 
 class Database(NamedTuple):
-    """``hang()`` makes it answer no more, ``resume()`` again. ``cut()`` ends what it was asked."""
+    """``hang()`` stops its answers until ``resume()``. ``cut()`` closes its connections."""
 
     url: str
     hang: Callable[[], None]
@@ -41,14 +41,14 @@ def proxies() -> ModuleType:
 
 @pytest.fixture
 def hanging(own_database: Path | str) -> Iterator[Database]:
-    """On SQLite another process holds the write lock; a server is behind a proxy that stops."""
+    """On SQLite, another process holds the write lock. A server is behind a proxy that stops."""
     if isinstance(own_database, Path):
         holder = sqlite3.connect(own_database, isolation_level=None)
         yield Database(
             str(own_database),
             lambda: _drop(holder.execute("BEGIN IMMEDIATE")),
             lambda: _drop(holder.execute("ROLLBACK")),
-            lambda: None,  # a file has no connections to cut
+            lambda: None,  # a file has no connections
         )
         holder.close()
         return
@@ -188,8 +188,8 @@ KINDS = ["idle", "waits", "swallows", "in_thread", "waits_here"]
 ASKING = ["records", "invokes", "invokes_here"]
 
 
-def under_way(hanging: Database, start: Any, source: str, kind: str, *more: str) -> Any:
-    """A program whose handler is at its place, when its database hangs."""
+def in_progress(hanging: Database, start: Any, source: str, kind: str, *more: str) -> Any:
+    """Start a program; its database hangs while a handler is in progress."""
     program = start(source, hanging.url, kind, *more)
     program.hears("under way")
     hanging.hang()
@@ -201,7 +201,7 @@ def under_way(hanging: Database, start: Any, source: str, kind: str, *more: str)
 
 @pytest.mark.parametrize("kind", KINDS + ASKING)
 def test_a_worker_ends_after_a_signal(hanging: Database, start: Any, kind: str) -> None:
-    program = under_way(hanging, start, PROGRAM, kind, "0.2")
+    program = in_progress(hanging, start, PROGRAM, kind, "0.2")
     program.signal(signal.SIGTERM)
     assert program.ends() == 0, program.errors
     assert "ended well" in program.lines
@@ -211,7 +211,7 @@ def test_a_worker_ends_after_a_signal(hanging: Database, start: Any, kind: str) 
 
 @pytest.mark.parametrize("kind", [*KINDS, *ASKING, "blocks"])
 def test_a_second_signal_ends_it_at_once(hanging: Database, start: Any, kind: str) -> None:
-    program = under_way(hanging, start, PROGRAM, kind, "600")
+    program = in_progress(hanging, start, PROGRAM, kind, "600")
     program.signal(signal.SIGTERM)
     program.signal(signal.SIGINT)
     assert program.ends() in (0, 128 + signal.SIGINT, 128 + signal.SIGTERM), program.errors
@@ -219,7 +219,7 @@ def test_a_second_signal_ends_it_at_once(hanging: Database, start: Any, kind: st
 
 
 def test_a_blocked_loop_ends_with_the_process(hanging: Database, start: Any) -> None:
-    program = under_way(hanging, start, PROGRAM, "blocks", "0.2")
+    program = in_progress(hanging, start, PROGRAM, "blocks", "0.2")
     program.signal(signal.SIGTERM)
     assert program.ends() == 128 + signal.SIGTERM, program.errors
     assert program.errors.count(STUCK) == 1, program.errors
@@ -230,7 +230,7 @@ def test_a_blocked_loop_ends_with_the_process(hanging: Database, start: Any) -> 
 def test_a_worker_in_another_program_is_left(
     hanging: Database, start: Any, kind: str, how: str
 ) -> None:
-    program = under_way(hanging, start, CONTEXT, kind, how)
+    program = in_progress(hanging, start, CONTEXT, kind, how)
     program.tell("end")
     assert program.ends() == 0, program.errors
     assert {"closed", "ended well"} <= {*program.lines}
@@ -271,8 +271,10 @@ def test_a_worker_that_is_still_starting_ends(hanging: Database, start: Any, cou
     assert program.errors.count("Traceback") == 0, program.errors
 
 
-async def test_what_was_not_given_back_is_freed_by_the_lease(hanging: Database, start: Any) -> None:
-    program = under_way(hanging, start, PROGRAM, "waits", "0.2")
+async def test_runs_that_were_not_released_are_freed_when_the_lease_expires(
+    hanging: Database, start: Any
+) -> None:
+    program = in_progress(hanging, start, PROGRAM, "waits", "0.2")
     program.signal(signal.SIGTERM)
     assert program.ends() == 0
     hanging.resume()
@@ -290,7 +292,7 @@ async def test_what_was_not_given_back_is_freed_by_the_lease(hanging: Database, 
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_with_a_database_that_answers_a_second_signal_gives_back(
+def test_a_second_signal_releases_the_runs_if_the_database_answers(
     own_database: Path | str, start: Any, kind: str
 ) -> None:
     program = start(PROGRAM, str(own_database), kind, "600")
@@ -342,7 +344,7 @@ LATE = (
 )
 
 
-async def test_a_late_entry_is_refused_when_the_database_is_back(
+async def test_a_handler_is_not_started_late_when_the_database_is_back(
     hanging: Database, own_database: Path | str, start: Any, eventually: Any
 ) -> None:
     program = start(LATE, hanging.url, "idle")
@@ -396,7 +398,7 @@ PROBED = """
 """
 
 
-async def test_probes_tell_of_a_database_that_hangs(
+async def test_probes_report_a_database_that_hangs(
     hanging: Database, start: Any, eventually: Any
 ) -> None:
     worker = start(PROBED, hanging.url)

@@ -1,4 +1,4 @@
-"""Workers start, stop, drain and die, and the interpreter under them ends in many ways."""
+"""Workers start, stop, drain, and are killed; the interpreter ends in many ways."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ async def test_stopping_waits_for_what_runs_and_takes_nothing_new(client: PolosC
     assert await late.status() == "queued"
 
 
-async def test_a_second_stop_no_longer_waits(client: PolosClient) -> None:
+async def test_a_second_stop_ends_the_wait(client: PolosClient) -> None:
     entered = asyncio.Event()
 
     @workflow
@@ -161,11 +161,11 @@ async def test_a_second_stop_no_longer_waits(client: PolosClient) -> None:
     worker.stop()
     worker.stop()
     await asyncio.wait_for(running, 30)
-    # It isn't lost: the next worker continues it.
+    # The run isn't lost: the next worker continues it.
     assert await handle.status() == "queued"
 
 
-async def test_what_doesnt_finish_in_time_goes_on_with_the_next_worker(
+async def test_a_run_that_does_not_finish_in_time_continues_on_the_next_worker(
     client: PolosClient,
 ) -> None:
     entered = asyncio.Event()
@@ -186,7 +186,7 @@ async def test_what_doesnt_finish_in_time_goes_on_with_the_next_worker(
     assert await handle.status() == "queued"
     is_first = False
     async with Worker(client, app="tests"):
-        assert await handle.result(30) == 1, "being interrupted isn't a failure"
+        assert await handle.result(30) == 1, "an interruption isn't a failure"
     assert calls == ["once"]
 
 
@@ -211,12 +211,12 @@ async def test_an_error_inside_of_async_with_closes_the_worker(client: PolosClie
     [{"concurrency": 0}, {"concurrency": "many"}, {"lease": 0}, {"lease": -1}, {"drain": -1},
      {"threads": 0}, {"app": ""}],
 )  # fmt: skip
-def test_odd_options_are_refused(client: PolosClient, options: dict[str, Any]) -> None:
+def test_invalid_worker_options_are_refused(client: PolosClient, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidArgumentError, match=next(iter(options))):
         Worker(client, **options)
 
 
-# --- several workers, limited places ---------------------------------------------------------
+# --- several workers, limited permits --------------------------------------------------------
 
 
 async def test_two_workers_of_one_process_share_the_work(client: PolosClient) -> None:
@@ -230,7 +230,7 @@ async def test_two_workers_of_one_process_share_the_work(client: PolosClient) ->
             both.set()
         await both.wait()
 
-    # Each has one place; neither run ends without the other.
+    # Each worker has one permit; neither run ends without the other.
     async with Worker(client, app="one", concurrency=1), Worker(client, app="two", concurrency=1):
         handles = [await meeting.invoke(client, n) for n in range(2)]
         for handle in handles:
@@ -363,7 +363,7 @@ async def test_a_signal_drains_and_the_process_ends_well(
     assert "Traceback" not in program.errors
 
 
-async def test_a_handler_that_swallows_its_cancellation_doesnt_keep_the_process(
+async def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process(
     start: Any, client: PolosClient
 ) -> None:
     stubborn = """
@@ -389,7 +389,7 @@ async def test_a_handler_that_swallows_its_cancellation_doesnt_keep_the_process(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_a_second_signal_waits_no_longer(
+async def test_a_second_signal_ends_the_wait(
     start: Any, client: PolosClient, number: signal.Signals
 ) -> None:
     program = start(
@@ -408,13 +408,13 @@ async def test_a_second_signal_waits_no_longer(
     handle: RunHandle[Any] = await _invoked(client, "endless", program)
     program.signal(number)
     program.hears("asked")
-    # The other one: the same, at once, might be an echo.
+    # Another signal, since a repetition of the same one at once doesn't count.
     program.signal(signal.SIGINT if number == signal.SIGTERM else signal.SIGTERM)
     assert program.ends() == 0, program.errors
     assert await handle.status() == "queued"
 
 
-def test_a_signal_that_comes_twice_at_once_is_one_signal() -> None:
+def test_a_signal_that_comes_twice_at_once_counts_once() -> None:
     clock = SimpleNamespace(now=1_000.0)
     asked: list[float] = []
     hear = without_echoes(lambda: asked.append(clock.now), clock=lambda: clock.now)
@@ -427,19 +427,19 @@ def test_a_signal_that_comes_twice_at_once_is_one_signal() -> None:
         hear_at(now, signal.SIGINT)
     assert asked == [1_000.0], "forwarded by a parent, or the key held down"
     hear_at(1_000.17, signal.SIGTERM)
-    assert asked == [1_000.0, 1_000.17], "another one is no echo"
+    assert asked == [1_000.0, 1_000.17], "another signal counts"
     hear_at(1_000.3, signal.SIGINT)
     assert asked == [1_000.0, 1_000.17, 1_000.3]
 
 
 async def _invoked(client: PolosClient, id: str, program: Any) -> RunHandle[Any]:
-    workflow(id=id)(print)  # the program has it; this process only asks for it
+    workflow(id=id)(print)  # only the program has the workflow
     handle: RunHandle[Any] = await runs.invoke(client, id)
     program.hears("entered")
     return handle
 
 
-# How the program ends while a run is under way, and which return code it then has.
+# Ways to end the program while a run is in progress, and its return code.
 ENDS: dict[str, tuple[str, int]] = {
     "end-of-asyncio-run": (
         """
@@ -530,7 +530,7 @@ ENDS: dict[str, tuple[str, int]] = {
 
 
 @pytest.mark.parametrize("way", ENDS)
-async def test_the_interpreter_ends_with_a_run_in_flight_and_the_run_goes_on_later(
+async def test_the_interpreter_ends_with_a_run_in_progress_and_the_run_continues_later(
     start: Any, client: PolosClient, way: str
 ) -> None:
     source, code = ENDS[way]
@@ -543,13 +543,13 @@ async def test_the_interpreter_ends_with_a_run_in_flight_and_the_run_goes_on_lat
     (run,) = await runs.list(client)
     assert run.status in ("queued", "running")
 
-    # Whatever way it was, the run belongs to whoever comes next.
+    # In every case the next worker continues the run.
     workflow(id=run.workflow)(lambda: "taken over")
     async with Worker(client, app="tests"):
         assert await RunHandle(client, run.id).result(30) == "taken over"
 
 
-async def test_a_worker_that_ends_leaves_no_slot_behind(
+async def test_no_slot_is_lost_when_a_worker_ends(
     start: Any, client: PolosClient, eventually: Any
 ) -> None:
     program = start(APP + RUN)
@@ -621,7 +621,7 @@ def test_closing_leaves_no_thread_behind(start: Any) -> None:
 
 @pytest.mark.usefixtures("own_database")
 @pytest.mark.skipif(sys.platform == "win32", reason="waits for the bridge's socket")
-async def test_a_run_that_arrives_while_its_worker_leaves_is_not_entered(
+async def test_a_run_that_arrives_while_its_worker_closes_is_not_executed(
     client: PolosClient,
 ) -> None:
     entered: list[str] = []
@@ -634,7 +634,7 @@ async def test_a_run_that_arrives_while_its_worker_leaves_is_not_entered(
     await worker.start()
     assert worker._executor is not None
     bell = worker._executor.bridge.core.fileno()
-    # The loop doesn't continue until the worker is leaving: what has arrived waits for it.
+    # The loop is blocked until the worker closes; the run that has arrived waits for the loop.
     handle = runs.sync.invoke(client, job)
     while handle.sync.status() != "running" or not select.select([bell], [], [], 30)[0]:
         pass
