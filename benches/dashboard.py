@@ -1,6 +1,6 @@
-"""How long each page of the dashboard takes with a million schedules: ``docs/dashboard.md``.
+"""Measures each page of the dashboard with a million schedules: ``docs/dashboard.md``.
 
-``python benches/dashboard.py FOLDER`` makes the database (some minutes), unless it is there.
+``python benches/dashboard.py FOLDER`` makes the database, unless it exists (some minutes).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ async def make(client: PolosClient) -> None:
 
 
 async def measure(app: Any, path: str) -> tuple[float, float, int]:
-    """Milliseconds with nothing kept from the request before, and with what is kept; and bytes."""
+    """Return milliseconds with an empty and with a filled cache, and bytes."""
     transport = httpx.ASGITransport(app=app, client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as browser:
         answer = await browser.get(path, headers={"accept": "text/html"})  # compiles templates
@@ -101,7 +101,7 @@ async def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.ERROR)  # of the runs that fail on purpose
+    logging.disable(logging.ERROR)  # of the runs that are expected to fail
     place = Path(sys.argv[1] if len(sys.argv) > 1 else "target/bench/dashboard")
     place.mkdir(parents=True, exist_ok=True)
     asyncio.run(main(place))

@@ -30,7 +30,7 @@ def main() -> int:
     options = arguments()
     rows = [row for row in ROWS if row.name in options.rows] if options.rows else list(ROWS)
     WORK.mkdir(parents=True, exist_ok=True)
-    # As by Ctrl-C: the program under way is ended, and its folder goes.
+    # Like Ctrl-C: the running program is ended, and its folder is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     environments = Environments(upgrade=options.upgrade)
     runner = Runner(environments, options.rounds)
@@ -49,7 +49,7 @@ def main() -> int:
 
 
 def arguments() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     names = [row.name for row in ROWS]
     parser.add_argument("rows", nargs="*", metavar="row", help=", ".join(names))
@@ -68,7 +68,7 @@ def arguments() -> argparse.Namespace:
 
 
 def measured(row: Row, runner: Runner, store: str | None) -> Results:
-    """All cases of the row, or those on this store."""
+    """Measure all cases of the row, or those on this store."""
     results = Results()
     for case in row.cases:
         if store in (None, case.store):
@@ -77,7 +77,7 @@ def measured(row: Row, runner: Runner, store: str | None) -> Results:
 
 
 def publish(row: Row, results: Results, written: str, options: argparse.Namespace) -> None:
-    """The report and the plots, after each row: whoever stops later has what was measured."""
+    """Write the report and the plots after each row, so that an interrupted run has results."""
     existing = options.results.read_text() if options.results.exists() else ""
     order = [each.name for each in ROWS]
     options.results.write_text(report.merged(existing, {row.name: written}, order))

@@ -1,4 +1,4 @@
-"""Rows that tasks await until they are on disk: one after another, and 1,000 tasks at once."""
+"""Rows that tasks await until they are on disk: one after another, and in 1,000 tasks at once."""
 
 import asyncio
 import time

@@ -1,5 +1,6 @@
-"""To another thread and back to the loop in plain Python: one by one, and many at once with one
-wake-up for all.
+"""Round trips to another thread and back to the loop, in plain Python.
+
+One by one, and many at once with one wake-up.
 """
 
 import asyncio

@@ -1,6 +1,7 @@
-"""The work of a herd without a scheduler, as far as a durable one can't do without: of the rows
-that a thread inserts, in transactions of 500, no more than 1,000 are running at once. The end of
-each is recorded, and frees the place of one that is claimed with the same transaction.
+"""The work of a herd that any durable scheduler has to do, without a scheduler.
+
+A thread inserts rows in transactions of 500, and at most 1,000 of them run at once. The completion
+of each is recorded, and frees the permit of one that is claimed in the same transaction.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ def prepare() -> sqlite3.Connection:
 
 
 class Runs:
-    """Starts handlers on the loop, and takes in their ends."""
+    """Starts handlers on the loop, and collects their completions."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -43,7 +44,7 @@ class Runs:
         self.bell = threading.Event()
 
     def start(self, ids: list[str]) -> None:
-        """From another thread."""
+        """Start handlers from another thread."""
         self.loop.call_soon_threadsafe(self._on_loop, ids)
 
     def _on_loop(self, ids: list[str]) -> None:

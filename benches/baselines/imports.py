@@ -1,4 +1,4 @@
-"""How long `import asyncio, pydantic` takes in a new interpreter, that of polos' environment.
+"""Measures `import asyncio, pydantic` in a new interpreter of polos' environment.
 
 pydantic loads most of itself when it is first used; ``--model 1`` defines a model, as any program
 with one has to.

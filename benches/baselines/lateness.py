@@ -1,5 +1,6 @@
-"""A thread that waits until the second is full and wakes a loop: the least that a scheduler can be
-late. Nothing is stored.
+"""A thread that waits for each full second and wakes a loop: the minimum lateness of a scheduler.
+
+Nothing is stored.
 """
 
 import asyncio

@@ -7,7 +7,7 @@ NEW_YORK, UTC = "next New York", "next UTC"
 
 
 def ours(group: str, name: str, over: str, **bounds: float) -> Goal:
-    """Polos over another crate, or the other way where more is better."""
+    """A goal for the ratio of polos to another crate, or its inverse."""
     place = f"next/criterion/{group}/{name}"
     if "at_least" in bounds:
         text = f"{name}: at least {bounds['at_least']} x as fast as {over}"

@@ -1,4 +1,4 @@
-"""Fires, by the number of schedules that are stored beside those that fire."""
+"""The cost of a fire, by the number of stored schedules."""
 
 from harness import plots
 from harness.measured import Results
@@ -8,7 +8,7 @@ SIZES = {"1k stored": 1_000, "100k stored": 100_000, "1M stored": 1_000_000}
 
 
 def growth(results: Results) -> str:
-    """What a fire costs, by the size of the database."""
+    """Draw the cost of a fire by the size of the database."""
     points = [
         (count, found.median)
         for name, count in SIZES.items()

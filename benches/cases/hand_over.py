@@ -1,4 +1,4 @@
-"""How soon a run that one process invokes begins in another."""
+"""The delay until a run that one process invokes begins in another."""
 
 from harness.model import Case, Figure, Goal, Row, Side
 

@@ -9,7 +9,7 @@ SIZES = {"1k": (1_000, 1.5), "10k": (10_000, 3.0), "100k": (100_000, 12.0)}
 
 
 def ours(size: str) -> tuple[Side, Side]:
-    """Polos and the floor; time to prepare before the instant comes."""
+    """Return polos and the baseline, with the time to prepare."""
     count, lead = SIZES[size]
     options = {"count": count, "lead": lead}
     floor_lead = 1.0 + count / 50_000
@@ -20,7 +20,7 @@ def ours(size: str) -> tuple[Side, Side]:
 
 
 def growth(results: Results) -> str:
-    """Due to last handler, by the size of the herd."""
+    """Draw the time from due to the last handler, by the size of the herd."""
     counts = [count for count, _ in SIZES.values()]
     lines = {
         name: [

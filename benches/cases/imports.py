@@ -1,4 +1,4 @@
-"""How long the import takes."""
+"""The import time."""
 
 from harness.model import Case, Figure, Goal, Row, Side
 

@@ -1,4 +1,4 @@
-"""How late a lone schedule is."""
+"""The lateness of a single schedule."""
 
 from harness.model import Case, Figure, Goal, Row, Side
 

@@ -4,7 +4,7 @@ from harness.model import Case, Figure, Goal, Row, Side
 
 POLOS, HERD = "peers/polos/limits.py", "peers/polos/limited_herd.py"
 TEN = {"count": 1_000, "limit": 10}
-# Without a limit, a worker with room for as many.
+# Without a limit, a worker with as many permits.
 ROOM_FOR_TEN = {"count": 1_000, "limit": 0, "concurrency": 10}
 LOCKS = {"count": 1_000, "limit": 0, "keys": 10}
 

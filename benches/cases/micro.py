@@ -1,4 +1,4 @@
-"""What the rows of the Rust micro-benchmarks share: one program measures all sides."""
+"""Shared by the rows of the Rust micro-benchmarks: one program measures all sides."""
 
 from harness.model import Case, Figure, Side
 
@@ -7,13 +7,13 @@ EXPRESSIONS = ("daily", "weekdays", "monthly", "leap day")
 
 
 def case(filter: str, *, on_ram: bool = False) -> Case:
-    """The benchmarks whose name has ``filter``."""
+    """Return the case of the benchmarks whose name contains ``filter``."""
     side = Side("criterion", "peers/micro.py", "micro", {"filter": filter}, on_ram=on_ram)
     return Case(filter, (side,), on_disk=False)
 
 
 def figures(group: str, names: tuple[str, ...], crates: tuple[str, ...]) -> tuple[Figure, ...]:
-    """A column for each benchmark."""
+    """Return a column for each benchmark."""
     return tuple(
         Figure(f"{group}/{name}/{crate}", f"{name}, {crate}", "ns")
         for name in names

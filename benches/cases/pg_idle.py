@@ -1,10 +1,10 @@
-"""What workers without work cost a PostgreSQL server."""
+"""The cost of idle workers on a PostgreSQL server."""
 
 from harness.model import Case, Figure, Goal, Row, Side
 
 
 def side(workers: int) -> Side:
-    """So many workers, each with connections of its own."""
+    """Return a side with some workers, each with its own connections."""
     name = f"{workers} worker" + ("s" if workers > 1 else "")
     return Side(name, "peers/polos_postgres/idle.py", "polos", {"workers": workers})
 

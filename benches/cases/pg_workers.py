@@ -1,10 +1,10 @@
-"""One, two and four workers on one PostgreSQL server."""
+"""One, two, and four workers on one PostgreSQL server."""
 
 from harness.model import Case, Figure, Goal, Row, Side
 
 
 def side(workers: int) -> Side:
-    """So many workers, each a process."""
+    """Return a side with some workers, each a process."""
     return Side.of_several("worker", "workers", workers, "peers/polos/workers.py", count=10_000)
 
 

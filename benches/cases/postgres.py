@@ -6,7 +6,7 @@ ONE = {"runs": 1, "batches": 1, "steps": 200}
 
 
 def on_server(name: str, program: str, polos: dict[str, object], *peers: Side) -> Case:
-    """Polos beside others; each has an empty database of its own."""
+    """Return a case of polos and its peers, each with an empty database."""
     return Case(
         name, (Side("polos", f"peers/polos/{program}.py", "polos", polos), *peers), store="postgres"
     )

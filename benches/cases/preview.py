@@ -1,4 +1,4 @@
-"""Next times of cron expressions, asked from Python."""
+"""Next times of cron expressions, computed from Python."""
 
 from harness.model import Case, Figure, Goal, Row, Side
 

@@ -1,10 +1,10 @@
-"""CPU-bound steps in processes of their own: one process, and four."""
+"""CPU-bound steps in one and in four separate processes."""
 
 from harness.model import Case, Figure, Goal, Row, Side
 
 
 def side(processes: int) -> Side:
-    """A worker with at most so many processes."""
+    """Return a side of a worker with a number of processes."""
     script = "peers/polos/processes.py"
     return Side.of_several("process", "processes", processes, script, count=80, rounds=50)
 

@@ -4,13 +4,13 @@ from harness.model import Case, Figure, Goal, Row, Side
 
 
 def side(workers: int) -> Side:
-    """The command with so many workers."""
+    """Return a side of the command with a number of workers."""
     script = "peers/polos/several.py"
     return Side.of_several("worker", "workers", workers, script, count=200, rounds=20, lead=1.0)
 
 
 def case(store: str) -> Case:
-    """One worker and two on this store."""
+    """Return the case of one and two workers on this store."""
     name = "SQLite" if store == "sqlite" else "PostgreSQL"
     return Case(name, (side(1), side(2)), on_disk=False, store=store)
 

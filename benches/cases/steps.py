@@ -1,4 +1,4 @@
-"""Durable steps, in many runs at once and in one run after another."""
+"""Durable steps, in many runs at once and in one run."""
 
 from harness.model import Case, Figure, Goal, Row, Side
 

@@ -1,4 +1,4 @@
-"""A worker on a database full of schedules: its start, its memory, its rest."""
+"""A worker on a database with many schedules: start, memory, and idle cost."""
 
 from harness import plots
 from harness.measured import Results
@@ -9,7 +9,7 @@ SIZES = {"10": 10, "10k": 10_000, "1M": 1_000_000}
 
 
 def growth(title: str, y: str, key: str) -> plots.Draw:
-    """A figure by the number of stored schedules."""
+    """Return a function that draws a figure by the number of stored schedules."""
 
     def draw(results: Results) -> str:
         points = [

@@ -1,4 +1,4 @@
-"""Workers in processes of their own, which a side starts and gives words by a line each."""
+"""Workers in child processes, controlled by one line for each step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def started(*arguments: str) -> subprocess.Popen[str]:
-    """Start this side once more, as a worker, and wait until it is ready."""
+    """Start this program again as a worker, and wait until it is ready."""
     process = subprocess.Popen(
         [sys.executable, sys.argv[0], *arguments, "--child", "1"],
         stdin=subprocess.PIPE,
@@ -20,7 +20,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 
 
 def tell(process: subprocess.Popen[str]) -> None:
-    """Have the worker take its next step."""
+    """Let the worker begin its next step."""
     assert process.stdin is not None
     process.stdin.write("\n")
     process.stdin.flush()

@@ -1,4 +1,4 @@
-"""The application of ``several.py``: a handler that computes and never waits."""
+"""The application of ``several.py``: a handler that only computes."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "20"))
 
 @workflow(id="burn", schedule=True)
 async def burn() -> int:
-    """About a millisecond of one processor for each round; returns who computed."""
+    """Compute for about a millisecond per round; return the process id."""
     for _ in range(ROUNDS):
         hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 2_000)
     return os.getpid()

@@ -1,4 +1,4 @@
-"""SQLite files for the floors, as durable as what they are compared with."""
+"""SQLite files for the baselines, with the same durability as polos."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def opened(path: Path) -> sqlite3.Connection:
-    """A connection that syncs every commit, to be used in any one thread at a time."""
+    """Open a connection that syncs every commit; one thread may use it at a time."""
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
@@ -18,7 +18,7 @@ def opened(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """One commit, and so one sync, for all that is in it."""
+    """Commit everything in the block once, so with one sync."""
     database.execute("BEGIN IMMEDIATE")
     yield
     database.execute("COMMIT")

@@ -1,4 +1,4 @@
-"""The expressions and instants of the cron rows, and how a library is asked about them."""
+"""The expressions and instants of the cron rows, and how libraries are measured."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ EXPRESSIONS = {
 
 
 def measure(next_slots: Callable[[str, datetime], None], skip: tuple[str, ...] = ()) -> None:
-    """Report microseconds per slot for each expression; ``next_slots(expression, after)`` has to
-    find :data:`COUNT` of them.
+    """Report microseconds per slot for each expression.
+
+    ``next_slots(expression, after)`` has to find :data:`COUNT` slots.
     """
     options = side.options(calls=30)
     chance, zone = random.Random(7), ZoneInfo(ZONE)

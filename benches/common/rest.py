@@ -1,4 +1,4 @@
-"""What a program does while nothing is due: processor, memory, threads, transactions."""
+"""The cost of an idle program: CPU time, memory, threads, transactions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pathlib import Path
 
 import side
 
-# Long enough for what a start leaves behind (caches, first polls) to be over.
+# Long enough for the effects of a start (caches, first polls) to be over.
 SETTLE = 0.5
 
 
 def watched(database: Path | None, seconds: float) -> dict[str, float]:
-    """Figures of this process over ``seconds``, in which the caller does nothing."""
+    """Return figures of this process over ``seconds`` in which the caller does nothing."""
     time.sleep(SETTLE)
     before, begun = side.processor_seconds(), time.perf_counter()
     if database is None:
@@ -35,8 +35,9 @@ def watched(database: Path | None, seconds: float) -> dict[str, float]:
 
 
 def _commits(database: Path, seconds: float) -> float:
-    """How many transactions changed the file, counted by another process: in this one, closing the
-    file would let go of the locks that the library under test may hold.
+    """Count the transactions that change the file, in another process.
+
+    In this process, closing the file would release locks that the measured library may hold.
     """
     counted = subprocess.run(
         [sys.executable, "-S", __file__, str(database), str(seconds)],
@@ -48,7 +49,7 @@ def _commits(database: Path, seconds: float) -> float:
 
 
 def _count(database: str, seconds: float) -> int:
-    """Changes of SQLite's counter of commits, looked at every two milliseconds."""
+    """Poll SQLite's commit counter every two milliseconds; count its changes."""
     import sqlite3
 
     connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)

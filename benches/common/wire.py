@@ -1,7 +1,7 @@
 """Counts what clients send to a PostgreSQL server: statements, round trips, connections.
 
-A relay on this machine, in a process of its own, between the clients and the server. What it counts
-does not depend on how fast the machine is. Standard library only.
+A relay in another process between the clients and the server. The counts don't depend on the speed
+of the machine. Standard library only.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Relay:
-    """Started with :meth:`__enter__`; ``url`` leads through it to the server."""
+    """The relay; ``url`` connects through it to the server."""
 
     def __init__(self, url: str) -> None:
         self._server = url
@@ -46,7 +46,7 @@ class Relay:
         self._process.wait()
 
     def counts(self) -> dict[str, int]:
-        """Statements and round trips so far, and the connections that are open now."""
+        """Return statements and round trips so far, and the open connections."""
         assert self._process.stdin is not None
         self._process.stdin.write("\n")
         self._process.stdin.flush()
@@ -65,8 +65,9 @@ class _Counts:
         self.connections = 0
 
     def note(self, kind: int, body: bytes) -> None:
-        """A message of a client. ``Q`` is a script, ``E`` executes one prepared statement, and
-        ``S`` ends a batch of those.
+        """Count a message of a client.
+
+        ``Q`` is a script, ``E`` executes one prepared statement, and ``S`` ends a batch of those.
         """
         if kind == ord("Q"):
             self.statements += sum(1 for part in body.rstrip(b"\0").split(b";") if part.strip())
@@ -126,7 +127,7 @@ async def _relay(url: str) -> None:
 async def _count(
     reader: asyncio.StreamReader, target: asyncio.StreamWriter, counts: _Counts
 ) -> None:
-    # The messages before the log-in have no kind: a request for TLS (8 bytes), then the start.
+    # The messages before the login have no type: a request for TLS (8 bytes), then the startup.
     while True:
         head = await reader.readexactly(4)
         start = head + await reader.readexactly(int.from_bytes(head, "big") - 4)

@@ -1,6 +1,7 @@
-"""Group commit in a thread: it takes what has gathered while it synced the last, writes it in one
-transaction, and wakes the loop once. What an asyncio program has to do to wait for the disk
-without standing still.
+"""Group commit in a thread, so that an asyncio program can await the disk without blocking.
+
+The thread writes everything that has accumulated during the last sync in one transaction, and wakes
+the loop once.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ import files
 
 
 class Writer:
-    """Rows, each awaited until it is on disk."""
+    """Writes rows; each is awaited until it is on disk."""
 
     def __init__(self, path: Path, table: str) -> None:
         self.loop = asyncio.get_running_loop()

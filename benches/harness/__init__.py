@@ -1,1 +1,1 @@
-"""What runs the rows: environments, rounds, the probe of the disk, the report. Standard library."""
+"""Runs the rows: environments, rounds, disk probe, report. Uses only the standard library."""

@@ -1,6 +1,6 @@
-"""A virtual environment for each peer, and one for polos as users get it: from a release wheel.
+"""A virtual environment for each peer, and one for polos with a release wheel, as users get it.
 
-They are below ``target/bench`` and made when a row first needs them. Peers are installed at their
+They are in ``target/bench``, and made when a row first needs them. Peers are installed at their
 newest release; ``--upgrade`` looks for newer ones.
 """
 
@@ -23,7 +23,7 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "floor": (),
     "micro": (),
     "apscheduler3": ("apscheduler<4", "sqlalchemy"),
-    # Two dependencies that this pre-release imports and doesn't declare for a synchronous engine.
+    # Two dependencies that this pre-release doesn't declare for a synchronous engine.
     "apscheduler4": ("apscheduler>=4.0.0a1", "sqlalchemy[asyncio]", "sniffio"),
     "dbos": ("dbos",),
     "huey": ("huey",),
@@ -45,7 +45,7 @@ NAMED = {
 
 @dataclass(frozen=True)
 class Environment:
-    """Where a side runs."""
+    """The environment of a program."""
 
     name: str
     python: Path
@@ -54,14 +54,14 @@ class Environment:
 
 
 class Environments:
-    """Makes them, each once."""
+    """Makes each environment once."""
 
     def __init__(self, *, upgrade: bool = False) -> None:
         self._made: dict[str, Environment] = {}
         self._upgrade = upgrade
 
     def get(self, name: str) -> Environment:
-        """The environment ``name``, made if need be."""
+        """Return the environment ``name``; make it if needed."""
         if name not in self._made:
             self._made[name] = self._make(name)
         return self._made[name]
@@ -95,7 +95,7 @@ class Environments:
 
 
 def content_mark(wheel: Path) -> str:
-    """What is in the wheel, whenever it was packed."""
+    """Return a digest of the wheel's contents, independent of the time when it was packed."""
     with zipfile.ZipFile(wheel) as archive:
         content = sorted((item.filename, item.CRC) for item in archive.infolist())
     ours = [item for item in content if item[0].startswith("polos/")]
@@ -103,7 +103,7 @@ def content_mark(wheel: Path) -> str:
 
 
 def wheel_mark() -> str:
-    """What tells one build of polos from another."""
+    """Return a text that identifies the build of polos."""
     return (WORK / "polos" / "made-of").read_text()
 
 
@@ -121,7 +121,7 @@ def _versions(python: Path, names: tuple[str, ...]) -> str:
 
 
 def _wheel() -> Path:
-    """Polos built as a release; cargo knows whether there is anything to do."""
+    """Build polos as a release; cargo does nothing if it is up to date."""
     say("building the release wheel of polos, some minutes the first time")
     place = WORK / "wheel"
     shutil.rmtree(place, ignore_errors=True)
@@ -134,7 +134,7 @@ MICRO = ["--locked", "--package", "polos-benches", "--bench", "micro"]
 
 
 def _micro() -> str:
-    """The program with the Rust micro-benchmarks."""
+    """Build the program with the Rust micro-benchmarks."""
     say("building the micro-benchmarks, some minutes the first time")
     said = run(["cargo", "bench", *MICRO, "--no-run", "--message-format=json"])
     for line in said.splitlines():
@@ -145,7 +145,7 @@ def _micro() -> str:
 
 
 def _crates() -> str:
-    """Versions of the crates that are compared."""
+    """Return the versions of the crates that are compared."""
     said = run(["cargo", "metadata", "--locked", "--format-version", "1"])
     packages = json.loads(said)["packages"]
     wanted = ("cron", "croner", "cronexpr", "chrono-tz", "criterion")
@@ -154,7 +154,7 @@ def _crates() -> str:
 
 
 def run(command: list[str]) -> str:
-    """What the command prints; if it fails, what it complained about, and the end."""
+    """Return the output of a command; if it fails, exit with its errors."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ)
     if done.returncode:
         raise SystemExit(f"`{' '.join(command)}` failed:\n{done.stderr[-4000:]}")
@@ -162,5 +162,5 @@ def run(command: list[str]) -> str:
 
 
 def say(text: str) -> None:
-    """One line of progress."""
+    """Print one line of progress."""
     print(text, file=sys.stderr, flush=True)

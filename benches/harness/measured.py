@@ -1,4 +1,4 @@
-"""What was measured: by case, side and figure, one value for each round."""
+"""Results: for each case, side, and figure, one value per round."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value = float | list[float]
 
 @dataclass
 class CaseResult:
-    """The rounds of one case. A round that was thrown away is not among them."""
+    """The rounds of one case, without discarded rounds."""
 
     rounds: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     thrown: int = 0
@@ -25,7 +25,7 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Summary:
-    """A median and what lies around it."""
+    """A median, minimum, and maximum."""
 
     median: float
     least: float
@@ -39,7 +39,7 @@ class Results:
         self.cases: dict[str, CaseResult] = {}
 
     def rounds(self, place: str) -> list[float | None]:
-        """``case/side/figure``, round by round; ``None`` where it is missing."""
+        """Return ``case/side/figure`` for each round; ``None`` if it is missing."""
         case, side, key = place.split("/", 2)
         key, _, percentile = key.partition("@")
         values: list[float | None] = []
@@ -51,7 +51,7 @@ class Results:
         return values
 
     def summary(self, place: str) -> Summary | None:
-        """Median and spread. Of lists, the percentile of all rounds together."""
+        """Return median and spread. For lists, of the percentile of all rounds together."""
         values = [value for value in self.rounds(place) if value is not None]
         if not values:
             return None
@@ -64,8 +64,8 @@ class Results:
             middle = quantile(samples, float(percentile))
         return Summary(middle, min(values), max(values))
 
-    def judged(self, goal: Goal) -> Summary | None:
-        """The goal's ratio, difference or value."""
+    def value_of(self, goal: Goal) -> Summary | None:
+        """Return the goal's ratio, difference, or value."""
         other = goal.over or goal.minus
         if other is None:
             return self.summary(goal.value)
@@ -93,7 +93,7 @@ class Results:
 
 
 def met(goal: Goal, found: Summary | None) -> bool | None:
-    """Whether the goal is reached; ``None`` if that was not measured."""
+    """Return whether the goal is reached; ``None`` if it was not measured."""
     if found is None:
         return None
     enough = goal.at_least is None or found.median >= goal.at_least
@@ -101,6 +101,6 @@ def met(goal: Goal, found: Summary | None) -> bool | None:
 
 
 def quantile(values: Sequence[float], percent: float) -> float:
-    """The smallest value that is not exceeded by ``percent`` of them."""
+    """Return the smallest value that ``percent`` of the values don't exceed."""
     ordered = sorted(values)
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]

@@ -1,4 +1,4 @@
-"""What a row of the benchmark is: cases, sides, figures and goals. Plain data."""
+"""The rows of the benchmark: cases, sides, figures, and goals. Plain data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One program that is measured, in an environment of its own."""
+    """One measured program and its environment."""
 
     name: str
     """As the report calls it; unique in its case."""
@@ -32,14 +32,14 @@ class Side:
     def of_several(
         cls, what: str, plural: str, number: int, script: str, /, **options: Any
     ) -> Side:
-        """A program of ours with so many workers or processes, which its option ``plural`` sets."""
+        """Make a side of polos with several workers or processes, set by its option ``plural``."""
         name = f"{number} {what if number == 1 else plural}"
         return cls(name, script, "polos", {plural: number, **options})
 
 
 @dataclass(frozen=True)
 class Case:
-    """Sides that take turns, round after round."""
+    """Sides that are measured in turns."""
 
     name: str
     sides: tuple[Side, ...]
@@ -62,10 +62,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Goal:
-    """Something to reach: ``value``, or ``value / over``, or ``value - minus``.
+    """A goal for ``value``, ``value / over``, or ``value - minus``.
 
-    The three are written ``case/side/figure``. Of two that were measured in the same rounds, each
-    round gives a ratio.
+    The three are written ``case/side/figure``. If two of them were measured in the same rounds,
+    each round gives a ratio.
     """
 
     text: str
@@ -82,7 +82,7 @@ Plot = Callable[["Any"], str]
 
 @dataclass(frozen=True)
 class Row:
-    """One row: what is compared, under which terms, and what is wanted of it."""
+    """One row: what is compared, on which terms, and its goals."""
 
     name: str
     title: str

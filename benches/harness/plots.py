@@ -1,4 +1,4 @@
-"""Line charts as SVG, for light and dark pages. Knows nothing of what is drawn."""
+"""Line charts as SVG, for light and dark pages, independent of what they show."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Point = tuple[float, float]
 WIDTH, HEIGHT = 680, 400
 LEFT, RIGHT, TOP, BOTTOM = 78, 24, 52, 58
 INSIDE = (20, 56)  # between the frame and the first and last points, for their values
-# Told apart by people who see few colours, on white and on black; and by their markers.
+# Distinguishable with color blindness, on white and on black, and by their markers.
 COLOURS = (("#0b6fb8", "#5db3f0"), ("#c2410c", "#fb923c"), ("#6b7280", "#9ca3af"))
 STYLE = """
   text { font: 13px system-ui, sans-serif; fill: #1f2937; }
@@ -33,7 +33,7 @@ STYLE = """
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to places, and which values are written beside the axis."""
+    """Maps values to positions, and chooses the labels of the axis."""
 
     low: float
     high: float
@@ -51,7 +51,7 @@ class Scale:
 
 
 def log_scale(values: Sequence[float], start: float, end: float) -> Scale:
-    """Whole powers of ten around the values."""
+    """Make a scale of whole powers of ten around the values."""
     first = math.floor(math.log10(min(values)) + 1e-9)
     last = math.ceil(math.log10(max(values)) - 1e-9)
     last = max(last, first + 1)
@@ -60,7 +60,7 @@ def log_scale(values: Sequence[float], start: float, end: float) -> Scale:
 
 
 def linear_scale(values: Sequence[float], start: float, end: float) -> Scale:
-    """From zero, in steps of 1, 2 or 5."""
+    """Make a scale from zero in steps of 1, 2, or 5."""
     most = max(values) or 1.0
     rough = most / 5
     power = 10.0 ** math.floor(math.log10(rough))
@@ -73,7 +73,7 @@ def linear_scale(values: Sequence[float], start: float, end: float) -> Scale:
 def line_chart(
     *, title: str, x: str, y: str, lines: Mapping[str, Sequence[Point]], y_log: bool = True
 ) -> str:
-    """A chart over a logarithmic x axis."""
+    """Draw a chart with a logarithmic x axis."""
     lines = {name: [p for p in points if p[1] > 0 or not y_log] for name, points in lines.items()}
     points = [point for each in lines.values() for point in each]
     if not points:
@@ -142,7 +142,7 @@ def _line(number: int, places: list[Point]) -> list[str]:
 
 
 def _labels(places: list[tuple[float, float, float]]) -> list[str]:
-    """The values beside their points; where points are close, one above the other."""
+    """Draw the values beside their points; if points are close, one above the other."""
     drawn = []
     by_column: dict[float, list[tuple[float, float]]] = {}
     for a, b, value in places:
@@ -176,7 +176,7 @@ def _legend(shown: list[str], order: list[str]) -> list[str]:
 
 
 def amount(value: float) -> str:
-    """A number for people: ``12k``, ``0.35``."""
+    """Format a number: ``12k``, ``0.35``."""
     if value == 0:
         return "0"
     for size, letter in ((1e6, "M"), (1e3, "k")):

@@ -1,4 +1,4 @@
-"""How long the disk takes for a small synced write: it changes with what else uses the machine."""
+"""Measures small synced writes, whose time depends on other users of the disk."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PAGE = b"\0" * 4096
 
 
 def sync_ms(folder: Path) -> float:
-    """Milliseconds of one write of 4 KiB and its ``fdatasync``, the median of some."""
+    """Return the median time of a 4 KiB write and its ``fdatasync``, in milliseconds."""
     path = folder / "probe"
     spent = []
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
@@ -29,5 +29,5 @@ def sync_ms(folder: Path) -> float:
 
 
 def differ(before: float, after: float) -> bool:
-    """Whether two probes are so far apart that what was measured between them means nothing."""
+    """Return whether two probes differ so much that the round between them must be discarded."""
     return max(before, after) > 2 * min(before, after)

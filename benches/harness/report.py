@@ -25,7 +25,7 @@ in brackets the least and the most.
 
 
 def merged(existing: str, sections: dict[str, str], order: list[str]) -> str:
-    """The report with ``sections`` in the place of those of the same name; others stay."""
+    """Replace the sections of the same names in a report; others stay."""
     known = dict(re.findall(r"<!-- row: (\S+) -->\n(.*?)<!-- end -->", existing, re.DOTALL))
     known.update(sections)
     rows = [name for name in order if name in known]
@@ -36,7 +36,7 @@ def merged(existing: str, sections: dict[str, str], order: list[str]) -> str:
 
 
 def overview(sections: dict[str, str]) -> str:
-    """How many goals were reached, row by row; from the sections' own tables."""
+    """Count the reached goals of each row, from the sections' tables."""
     lines = ["| row | goals met | not met |", "| --- | --- | --- |"]
     for name, text in sections.items():
         title = text.partition("\n")[0].removeprefix("## ")
@@ -49,12 +49,12 @@ def overview(sections: dict[str, str]) -> str:
 
 
 def anchor(title: str) -> str:
-    """How the heading is linked to."""
+    """Return the anchor of a heading."""
     return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
 
 
 def section(row: Row, results: Results, environments: Environments, rounds: int) -> str:
-    """What was found of one row."""
+    """Write the section of one row."""
     parts = [f"## {row.title}", row.what]
     if row.goals:
         parts.append(goal_table(row, results))
@@ -68,17 +68,17 @@ def section(row: Row, results: Results, environments: Environments, rounds: int)
 
 
 def goal_table(row: Row, results: Results) -> str:
-    """The goals: what is wanted, what was found."""
+    """Write the table of goals and results."""
     lines = ["| goal | found | |", "| --- | --- | --- |"]
     for goal in row.goals:
         if goal.value.split("/")[0] in results.cases:
-            found = results.judged(goal)
-            lines.append(f"| {goal.text} | {judged(goal, found)} | {verdict(goal, found)} |")
+            found = results.value_of(goal)
+            lines.append(f"| {goal.text} | {shown(goal, found)} | {verdict(goal, found)} |")
     return "\n".join(lines)
 
 
-def judged(goal: Goal, found: Summary | None) -> str:
-    """A ratio, difference or value, with its spread."""
+def shown(goal: Goal, found: Summary | None) -> str:
+    """Format a ratio, difference, or value, with its spread."""
     if found is None:
         return ""
     unit = " x" if goal.over else f" {goal.unit}" if goal.unit else ""
@@ -86,12 +86,12 @@ def judged(goal: Goal, found: Summary | None) -> str:
 
 
 def verdict(goal: Goal, found: Summary | None) -> str:
-    """Met or not."""
+    """Return whether the goal is met."""
     return {True: "met", False: "**not met**", None: "not measured"}[met(goal, found)]
 
 
 def case_table(row: Row, case: Case, results: Results) -> str:
-    """Sides by figures; a side with many figures (criterion's) as a list of them."""
+    """Write a table of sides and figures, or a list for one side with many figures (criterion)."""
     result = results.cases[case.name]
     notes = [f"{side} failed: `{why.splitlines()[-1]}`" for side, why in result.failures.items()]
     if not result.rounds:
@@ -104,7 +104,7 @@ def case_table(row: Row, case: Case, results: Results) -> str:
 
 
 def disk(result: CaseResult) -> str:
-    """What the probe of the disk said."""
+    """Describe the results of the disk probe."""
     said = []
     if result.probes_ms:
         low, high = min(result.probes_ms), max(result.probes_ms)
@@ -115,7 +115,7 @@ def disk(result: CaseResult) -> str:
 
 
 def side_table(figures: tuple[Figure, ...], case: Case, results: Results) -> str:
-    """A line for each side, a column for each figure that any of them has."""
+    """Write a line for each side and a column for each figure."""
     columns = [
         figure
         for figure in figures
@@ -130,7 +130,7 @@ def side_table(figures: tuple[Figure, ...], case: Case, results: Results) -> str
 
 
 def single_side(row: Row, case: Case, results: Results) -> str:
-    """A line for each figure."""
+    """Write a line for each figure."""
     side = case.sides[0].name
     lines = ["| | |", "| --- | --- |"]
     for figure in row.figures:
@@ -141,7 +141,7 @@ def single_side(row: Row, case: Case, results: Results) -> str:
 
 
 def cell(found: Summary | None) -> str:
-    """Median and spread."""
+    """Format median and spread."""
     if found is None:
         return ""
     if found.least == found.most:
@@ -150,7 +150,7 @@ def cell(found: Summary | None) -> str:
 
 
 def number(value: float) -> str:
-    """Three digits that matter, and no more."""
+    """Format a number with three significant digits."""
     if value and abs(value) < 0.01:
         return f"{value:.1e}"
     if abs(value) >= 100:
@@ -159,7 +159,7 @@ def number(value: float) -> str:
 
 
 def conditions(row: Row, results: Results, environments: Environments, rounds: int) -> str:
-    """When, where and with what."""
+    """Describe date, machine, and versions."""
     names = dict.fromkeys(side.env for case in row.cases for side in case.sides)
     versions = [text for name in names if (text := environments.get(name).versions)]
     counts = {len(result.rounds) for result in results.cases.values()}
@@ -169,7 +169,7 @@ def conditions(row: Row, results: Results, environments: Environments, rounds: i
 
 
 def machine() -> str:
-    """What it ran on."""
+    """Describe the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = os.getloadavg()[0]
     return (
@@ -180,7 +180,7 @@ def machine() -> str:
 
 
 def processor() -> str:
-    """Its name, where the system tells."""
+    """Return the name of the processor if the system has it."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Runs the sides of a case in turns, and throws away rounds in which the disk changed."""
+"""Runs the sides of a case in turns, and discards rounds in which the disk changed."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from harness.stored import Stored
 RAM = Path("/dev/shm")
 
 
-# How often a side that was not ready when its schedules came due is given twice the time.
+# How often a side that was not ready in time gets twice the time to prepare.
 LONGER_LEADS = 3
 
 
 class SideError(Exception):
-    """A side that didn't come to a result, with the end of what it said."""
+    """A side had no result; the message is the end of its output."""
 
 
 class TooLateError(SideError):
-    """It was still preparing when what it measures was due."""
+    """The side was still preparing when its schedules came due."""
 
 
 class Runner:
@@ -48,11 +48,11 @@ class Runner:
         self._server = Server()
 
     def close(self) -> None:
-        """End what runs beside the sides."""
+        """Stop the server."""
         self._server.close()
 
     def run(self, case: Case) -> CaseResult:
-        """All rounds of the case. At most twice as many as wanted are begun."""
+        """Run all rounds of the case; at most twice as many as required are begun."""
         result = CaseResult()
         for side in case.sides:
             self._environments.get(side.env)
@@ -66,7 +66,7 @@ class Runner:
     def _round(self, case: Case, folders: dict[str, Path], result: CaseResult) -> None:
         before = probe.sync_ms(WORK) if case.on_disk else 0.0
         figures: dict[str, dict[str, Any]] = {}
-        # Who goes first changes from round to round: nobody always follows the same neighbour.
+        # The order changes from round to round, so that no side always follows the same one.
         turn = (len(result.rounds) + result.thrown) % len(case.sides)
         for side in case.sides[turn:] + case.sides[:turn]:
             if side.name in result.failures:
@@ -92,7 +92,7 @@ class Runner:
         say(label)
 
     def _database(self, case: Case) -> AbstractContextManager[str]:
-        """An empty one on a server, for a case that needs one."""
+        """Yield an empty database on a server if the case needs one."""
         return self._server.database() if case.store == "postgres" else nullcontext("")
 
     def _side(self, side: Side, folder: Path | None) -> dict[str, Any]:
@@ -103,7 +103,7 @@ class Runner:
         return {key: statistics.median(each[key] for each in found) for key in found[0]}
 
     def _in_time(self, environment: Environment, side: Side, folder: Path | None) -> dict[str, Any]:
-        """One process, which on a slow machine may need more time to prepare than was thought."""
+        """Run one process; give it more time to prepare if it needs that."""
         longer = f"{side.script} {side.options.get('count')}"
         while True:
             factor = self._longer.get(longer, 1)
@@ -121,7 +121,7 @@ class Runner:
                 say(f"    {side.name} was not prepared in time; it gets {factor * 2} x the time")
 
     def once(self, environment: Environment, side: Side, folder: Path | None) -> dict[str, Any]:
-        """One process, in an empty folder unless one is given."""
+        """Run one process in an empty or in the given folder."""
         if folder is not None:
             return launch(environment, side, folder)
         with _empty_folder(on_ram=side.on_ram) as place:
@@ -140,11 +140,11 @@ def _empty_folder(*, on_ram: bool) -> Iterator[Path]:
 
 
 def launch(environment: Environment, side: Side, folder: Path) -> dict[str, Any]:
-    """Run the side's program; gives the line of JSON at its end."""
+    """Run the side's program; return the JSON of its last line."""
     command = [str(environment.python), str(BENCHES / side.script), "--folder", str(folder)]
     for name, value in side.options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
-    # Nothing of the caller's settings for Python or for polos may reach one side and not the other.
+    # The caller's settings for Python or polos must not affect only some of the sides.
     inherited = {
         name: value
         for name, value in os.environ.items()

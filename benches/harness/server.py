@@ -16,12 +16,12 @@ from harness.model import ROOT
 
 SCRIPT = ROOT / "scripts" / "postgres-for-tests"
 
-# Its other settings are those that it comes with.
+# Other settings have their defaults.
 SETTINGS = ("shared_buffers=256MB", "max_connections=700")
 
 
 class Server:
-    """Started when it is first needed; ends with :meth:`close`."""
+    """A server that starts when it is first needed."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
@@ -30,7 +30,7 @@ class Server:
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
-        """The URL of an empty database, which is dropped afterwards."""
+        """Yield the URL of an empty database, which is dropped afterwards."""
         if self._process is None:
             self._start()
         name = f"bench_{next(self._numbers)}"
@@ -39,11 +39,11 @@ class Server:
             yield self._url.rpartition("/")[0] + "/" + name
         finally:
             self._psql(f"DROP DATABASE {name} WITH (FORCE)")
-            # What was measured must not be written out while the next one is.
+            # Dirty pages of this measurement must not be written during the next one.
             self._psql("CHECKPOINT")
 
     def close(self) -> None:
-        """End it."""
+        """Stop the server."""
         if self._process is not None:
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -71,7 +71,7 @@ class Server:
 
 
 def _tools() -> ModuleType:
-    """What knows where the binaries are."""
+    """Import the script that finds the binaries."""
     loader = importlib.machinery.SourceFileLoader("postgres_for_tests", str(SCRIPT))
     spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec is not None

@@ -1,4 +1,4 @@
-"""Databases that hold many schedules: made once, kept for the next time, used as copies."""
+"""Databases with many schedules: made once, kept, and copied for each use."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Launch = Callable[[Environment, Side, Path], dict[str, Any]]
 
 
 class Stored:
-    """The databases, below ``target/bench/stored``."""
+    """The databases in ``target/bench/stored``."""
 
     def __init__(self, launch: Launch) -> None:
         self._launch = launch
 
     @contextmanager
     def copies(self, environments: Environments, case: Case) -> Iterator[dict[str, Path]]:
-        """A folder with a copy for each side that wants one, by the side's name."""
+        """Yield a folder with a copy for each side that needs one, by the side's name."""
         folders: dict[str, Path] = {}
         for side in case.sides:
             if side.stored:
@@ -31,7 +31,7 @@ class Stored:
                 folders[side.name] = WORK / "copies" / f"{side.env}-{side.stored}"
                 shutil.rmtree(folders[side.name], ignore_errors=True)
                 shutil.copytree(made, folders[side.name])
-        # What the copies left to be written must not be written while something is measured.
+        # Dirty pages of the copies must not be written during the measurement.
         os.sync()
         yield folders
         for folder in folders.values():

@@ -1,6 +1,6 @@
 """Runs the Rust micro-benchmarks whose name has ``--filter``, and reports their medians.
 
-All crates are in one program, so criterion takes the turns that the rows in Python take by
+All crates are in one program, so criterion alternates between them, as the rows in Python do with
 processes.
 """
 

@@ -150,12 +150,12 @@ def test_ratios_are_those_of_each_round() -> None:
         ]
     )
     goal = Goal("sooner", "case/theirs/ms", over="case/ours/ms", at_least=6)
-    assert results.judged(goal) == Summary(6.0, 5.0, 10.0)
-    assert met(goal, results.judged(goal)) is True
+    assert results.value_of(goal) == Summary(6.0, 5.0, 10.0)
+    assert met(goal, results.value_of(goal)) is True
     slower = Goal("sooner", "case/theirs/ms", over="case/ours/ms", at_least=7)
-    assert met(slower, results.judged(slower)) is False
+    assert met(slower, results.value_of(slower)) is False
     more = Goal("more", "case/theirs/ms", minus="case/ours/ms", at_most=10)
-    assert results.judged(more) == Summary(10.0, 9.0, 16.0)
+    assert results.value_of(more) == Summary(10.0, 9.0, 16.0)
 
 
 @pytest.mark.usefixtures("harness")
@@ -165,7 +165,7 @@ def test_a_side_that_failed_decides_nothing() -> None:
 
     results = measured([{"ours": {"ms": 1.0}}, {"ours": {"ms": None}}])
     goal = Goal("sooner", "case/theirs/ms", over="case/ours/ms", at_least=6)
-    assert results.judged(goal) is None
+    assert results.value_of(goal) is None
     assert met(goal, None) is None
 
 

@@ -1,4 +1,4 @@
-"""Jobs added to a running scheduler, one by one: the only way that there is."""
+"""Jobs added to a running scheduler one by one, which is the only way."""
 
 import asyncio
 import time

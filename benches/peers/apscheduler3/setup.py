@@ -22,7 +22,7 @@ def scheduler(folder: str, jobs: str, *, synced: bool = True) -> AsyncIOSchedule
     if jobs == "memory":
         store = MemoryJobStore()
     else:
-        # A row for memory must not pay for importing what it doesn't use.
+        # A case in memory must not import what it doesn't use.
         from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
         from sqlalchemy import create_engine, event
 

@@ -1,4 +1,4 @@
-"""Makes a database with jobs that are not due: what the other side then starts on."""
+"""Makes a database with jobs that are not due, on which the measured program starts."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""A scheduler on a database full of jobs that are not due: its start, its memory, its rest."""
+"""A scheduler on a database with many jobs that are not due: start, memory, and idle cost."""
 
 import asyncio
 from pathlib import Path

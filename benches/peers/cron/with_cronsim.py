@@ -13,5 +13,5 @@ def next_slots(expression: str, after: datetime) -> None:
         next(slots)
 
 
-# It looks no further than 50 years ahead, where 100 leap days are 400 years.
+# It searches only 50 years ahead, but 100 leap days take 400 years.
 instants.measure(next_slots, skip=("leap day",))

@@ -33,7 +33,7 @@ async def main() -> None:
         await handle.get_result()
     seconds = time.perf_counter() - begun
     DBOS.destroy()
-    # Its queue is worked off while it is filled.
+    # The queue is processed while it is filled.
     side.report(runs_per_s=side.rate(options.count, queued + seconds))
 
 

@@ -14,7 +14,7 @@ from dbos import DBOS
 
 
 def database(folder: str) -> Path:
-    """Where the tables are."""
+    """Return the URL of the database."""
     return Path(folder) / "dbos.sqlite"
 
 

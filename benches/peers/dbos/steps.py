@@ -1,6 +1,7 @@
-"""Workflows that are under way at once, each with trivial async steps: steps a second.
+"""Steps per second of concurrent workflows with trivial async steps.
 
-The clock runs from the moment at which all workflows may go on until the last step has returned.
+The time is measured from the moment at which all workflows may continue until the last step has
+returned.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""DBOS on a database full of schedules that are not due: its start, its memory, its rest.
+"""DBOS on a database with many schedules that are not due: start, memory, and idle cost.
 
 It is ready when each schedule has its thread: before that, it would not fire.
 """
@@ -27,5 +27,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-    # Stopping the threads takes as long again, and nothing is measured any more.
+    # Stopping the threads takes as long again; the measurement is over.
     os._exit(0)

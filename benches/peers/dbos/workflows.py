@@ -1,4 +1,4 @@
-"""What both the program that stores schedules and the one that starts on them register."""
+"""The workflows of the program that stores schedules and of the one that starts on them."""
 
 from datetime import datetime
 from typing import Any

@@ -22,7 +22,7 @@ def task(due: float) -> None:
 
 first = side.whole_second(1.0)
 for number in range(options.fires):
-    # Not on the second, which the consumer's looks might hit or miss by luck: spread over it.
+    # Spread over the second, since the consumer's polls might hit or miss a full second by chance.
     due = first + number * (1 + 1 / options.fires)
     task.schedule(args=(due,), eta=side.aware(due))
 with setup.consuming(tasks):

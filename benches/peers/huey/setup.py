@@ -22,7 +22,7 @@ def queue(folder: str) -> SqliteHuey:
 
 
 class QuietConsumer(Consumer):
-    """One that leaves the process's signals alone, since it runs beside the measurement."""
+    """A consumer that installs no signal handlers."""
 
     def _set_signal_handlers(self) -> None:
         pass
@@ -30,7 +30,7 @@ class QuietConsumer(Consumer):
 
 @contextmanager
 def consuming(tasks: SqliteHuey) -> Iterator[None]:
-    """A consumer that works while the block does."""
+    """Run a consumer during the block."""
     consumer = QuietConsumer(
         tasks, workers=4, scheduler_interval=1, backoff=1.15, initial_delay=0.1, max_delay=0.1
     )

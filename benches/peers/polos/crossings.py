@@ -1,4 +1,4 @@
-"""What it costs to cross from Python into the core and back."""
+"""The cost of calls from Python into the core and back."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Some schedules fire on a database that holds many others: what one fire costs."""
+"""The cost of a fire on a database with many other schedules."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ async def main() -> None:
         async with Worker(client):
             side.due_in_time(instant)
             await asyncio.wait_for(all_started.wait(), instant - time.time() + 60)
-        # The next round finds as many as this one did.
+        # The next round must find as many as this one.
         await asyncio.gather(*(schedules.delete(client, id) for id in ids))
     last = max(starts) - instant
     side.report(last_ms=last * 1e3, fire_us=last / options.count * 1e6, started=len(starts))

@@ -26,7 +26,7 @@ async def call() -> list[float]:
     handles: list[RunHandle[float]] = []
     async with PolosClient(side.database(options)) as client:
         for number in range(options.runs):
-            # At no fixed point of anybody's period.
+            # Not in step with any polling period.
             await asyncio.sleep(0.02 + 0.013 * (number % 7))
             handles.append(await handed_over.invoke(client, time.time()))
         return [await handle.result(timeout=60) for handle in handles]
@@ -39,7 +39,7 @@ def main() -> None:
         assert worker.stdout is not None
         worker.stdout.readline()
         waits = asyncio.run(call())
-        # The worker ends with its input.
+        # The worker ends when its stdin is closed.
         worker.communicate(timeout=60)
     side.report(wait_ms=waits)
 

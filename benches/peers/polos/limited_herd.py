@@ -1,4 +1,4 @@
-"""A herd under a limit, and one other schedule a second: how late the other one is meanwhile."""
+"""The lateness of a schedule beside a herd under a limit."""
 
 import asyncio
 import time

@@ -1,7 +1,7 @@
-"""Runs that do nothing, queued and then executed, with a limit on those in progress or without one:
-runs a second.
+"""Runs per second of an empty workflow, queued and then executed, with and without a limit.
 
-Of `--keys` keys each has at most one run in progress, and of all runs `--limit`; 0 for no limit.
+At most one run of each of `--keys` keys, and `--limit` runs in total, are in progress; 0 for no
+limit.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Next slots of cron expressions, asked from Python."""
+"""Next slots of cron expressions, computed from Python."""
 
 import instants
 from polos import schedules

@@ -1,6 +1,6 @@
 """CPU-bound steps with ``process=True``, all at once.
 
-The processes start before the clock does: as many short steps are executed first.
+The processes start before the measurement, by as many short steps.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ options = side.options(url="", processes=1, count=80, rounds=50)
 
 
 def burn(rounds: int) -> int:
-    """About a millisecond of one processor for each round; returns who computed."""
+    """Compute for about a millisecond per round; return the process id."""
     for _ in range(rounds):
         hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 2_000)
     return os.getpid()
 
 
 def meet(seconds: float) -> int:
-    """Keep the process busy, so that each of these steps gets a process of its own."""
+    """Keep the process busy, so that each of these steps gets another process."""
     time.sleep(seconds)
     return os.getpid()
 

@@ -1,7 +1,7 @@
 """A herd of handlers that compute, executed by ``polos run --workers N``.
 
-The clock runs from the instant at which all schedules are due until the last run is on disk as
-finished. The command has started all its workers before.
+The time is measured from the instant at which all schedules are due until the completion of the
+last run is on disk. The command has started all its workers before.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ options = side.options(url="", workers=1, count=200, rounds=20, lead=1.0)
 
 
 def start(database: str) -> subprocess.Popen[str]:
-    """The command, when all its workers are running."""
+    """Start the command, and wait until all its workers run."""
     command = [sys.executable, "-m", "polos", "run", str(APP)]
     process = subprocess.Popen(
         [*command, f"--workers={options.workers}", f"--database={database}"],
@@ -37,7 +37,7 @@ def start(database: str) -> subprocess.Popen[str]:
 
 
 async def finished(client: PolosClient) -> None:
-    """What other processes do can only be asked for, and not so often that it costs anything."""
+    """Poll the progress of other processes, rarely enough to cost nothing."""
     count = options.count
     while len(await runs.list(client, status="succeeded", limit=count)) < count:  # noqa: ASYNC110
         await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""Makes a database with schedules that are not due: what other sides then start on."""
+"""Makes a database with schedules that are not due, on which other programs start."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""A worker on a database full of schedules that are not due: its start, its memory, its rest."""
+"""A worker on a database with many schedules that are not due: start, memory, and idle cost."""
 
 import asyncio
 from pathlib import Path

@@ -1,9 +1,8 @@
-"""Schedules that are all overdue, and workers in processes of their own that share them: fires a
-second.
+"""Fires per second of overdue schedules that several worker processes share.
 
 A fire: a due schedule is decided, its run is on disk and claimed, and its handler has started. The
-clock runs from the word to all workers, which have imported everything and are not signed in yet,
-until the last handler has started; with ``ends``, until the last run is on disk as finished.
+time is measured from the signal to all workers, which have imported everything but not registered,
+until the last handler has started; with ``ends``, until the completion of the last run is on disk.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ async def handler() -> None:
 
 
 async def work() -> None:
-    """One worker, until it is told to end; says when its handlers started."""
+    """Run one worker until its stdin ends; report when its handlers started."""
     loop = asyncio.get_running_loop()
     async with PolosClient(side.database(options)) as client:
         await schedules.list(client, limit=1)
@@ -40,7 +39,7 @@ async def work() -> None:
 
 
 async def is_finished(client: PolosClient) -> bool:
-    """Whether no schedule has anything to come, and no run is under way."""
+    """Return whether no schedule has a next slot, and no run is in progress."""
     if await schedules.list(client, status="active", limit=1):
         return False
     states: Any = ("queued", "running", "waiting")
@@ -48,7 +47,7 @@ async def is_finished(client: PolosClient) -> bool:
 
 
 async def finished(client: PolosClient) -> None:
-    """What other processes do can only be asked for, and not so often that it costs anything."""
+    """Poll the progress of other processes, rarely enough to cost nothing."""
     while not await is_finished(client):  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 

@@ -16,7 +16,7 @@ async def nothing(ctx: WorkflowContext, number: int) -> None:
 
 async def main() -> None:
     async with PolosClient(options.url) as client:
-        # Registers the workflow; nothing is to be executed while this is measured.
+        # Registers the workflow; nothing must be executed during the measurement.
         async with Worker(client):
             pass
         begun = time.perf_counter()

@@ -1,6 +1,6 @@
-"""Workers without work on one PostgreSQL server: what they send, and their connections.
+"""Idle workers on one PostgreSQL server: their statements and connections.
 
-Each has a client and connections of its own, as if it were a process of its own.
+Each has its own client and connections, as if it were a separate process.
 """
 
 import asyncio

@@ -15,13 +15,13 @@ POLLING = 0.1
 
 
 def app(url: str) -> App:
-    """The application."""
+    """Make the application."""
     return App(connector=PsycopgConnector(conninfo=url))
 
 
 @asynccontextmanager
 async def worker(app: App, concurrency: int) -> AsyncIterator[None]:
-    """A worker, as long as it is needed."""
+    """Run a worker during the block."""
     running = asyncio.create_task(
         app.run_worker_async(
             concurrency=concurrency,

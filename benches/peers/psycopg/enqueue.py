@@ -1,5 +1,7 @@
-"""What enqueueing costs on a PostgreSQL server without a scheduler: rows with an id, a payload, and
-an index for who claims them; all in one COPY, and all in one INSERT from arrays.
+"""The cost of enqueueing on a PostgreSQL server without a scheduler.
+
+Rows with an id, a payload, and an index for claims: all in one COPY, and all in one INSERT from
+arrays.
 """
 
 import time

@@ -1,5 +1,6 @@
-"""What runs cost on a PostgreSQL server without a scheduler: a row inserted and committed, and the
-same row updated and committed; a hundred of them as two transactions.
+"""The cost of runs on a PostgreSQL server without a scheduler.
+
+A row is inserted and committed, then updated and committed; a hundred rows in two transactions.
 """
 
 import time
