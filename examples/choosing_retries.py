@@ -25,7 +25,7 @@ def is_temporary(error: Exception) -> bool:
 
 
 def charge(card: str) -> str:
-    """Stands for a call of the payment service, which is busy every second time."""
+    """Simulate a payment service that is busy every second time."""
     if next(calls) % 2:
         raise ServiceError(503)
     if card == "stolen":

@@ -1,4 +1,4 @@
-"""Makes our docstrings Markdown where they are shown: roles become links, each ``:param`` a line.
+"""Converts docstrings to Markdown for the site: roles become links, each ``:param`` a line.
 
 An extension of Griffe, which reads the sources for the site.
 """
@@ -15,23 +15,23 @@ _PARAM = re.compile(r"(?<=\S) +(?=:param \w+:)")
 
 
 class Markdown(griffe.Extension):
-    """Before docstrings are parsed: in them, a line that begins with a colon is a field."""
+    """Converts docstrings before they are parsed: the parser treats `:param` lines as fields."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """One class, function, attribute or module."""
+        """Convert the docstring of a class, function, attribute, or module."""
         if obj.docstring is not None:
             text = _ROLE.sub(_link, obj.docstring.value)
             obj.docstring.value = _fields_last(_PARAM.sub("\n", text))
 
 
 def _fields_last(text: str) -> str:
-    """Whatever stands behind the parameters would be taken for the end of the last one."""
+    """Move the parameters to the end; a text after them would belong to the last one."""
     paragraphs = re.split(r"\n\s*\n", text)
     return "\n\n".join(sorted(paragraphs, key=lambda each: each.lstrip().startswith(":param")))
 
 
 def _link(match: re.Match[str]) -> str:
-    """A reference that is a link where its page exists, and code otherwise."""
+    """Return a reference as a link if its page exists, otherwise as code."""
     name = match.group(1)
     path = name if name.startswith("polos.") else f"polos.{name}"
     return f'<autoref identifier="{path}" optional>`{name.removeprefix("polos.")}`</autoref>'

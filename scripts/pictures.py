@@ -1,5 +1,6 @@
-"""Draws the pictures of ``docs/policies.md``: schedules are lived through, in virtual time, and
-what became of their slots is drawn. ``python scripts/pictures.py`` writes them anew.
+"""Draws the pictures of ``docs/policies.md``: ``python scripts/pictures.py`` writes them again.
+
+Schedules run in virtual time, and the outcomes of their slots are drawn.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ STYLE = """
 
 
 @dataclass(frozen=True)
-class Life:
-    """What became of one schedule."""
+class Execution:
+    """The slots and runs of one schedule."""
 
     policy: str
     runs: list[Run]
@@ -51,21 +52,21 @@ class Life:
 
 @dataclass(frozen=True)
 class Picture:
-    """One policy a row, on one axis of time."""
+    """A picture with one row for each policy and a common time axis."""
 
     title: str
     begin: datetime
     end: datetime
     slots: list[datetime]
-    lives: list[Life]
+    executions: list[Execution]
     away: tuple[datetime, datetime] | None = None
 
     def svg(self) -> str:
-        """The picture, in colours for light and dark."""
+        """Return the picture as SVG with colors for light and dark pages."""
         rows: list[str] = []
         y = TOP
-        for life in self.lives:
-            drawn, height = self._row(life, y)
+        for execution in self.executions:
+            drawn, height = self._row(execution, y)
             rows += [drawn, f'<line class="rule" x1="8" x2="712" y1="{y}" y2="{y}"/>']
             y += height
         marks = [
@@ -92,10 +93,10 @@ class Picture:
         share = (instant - self.begin) / (self.end - self.begin)
         return LEFT + share * (720 - LEFT - RIGHT)
 
-    def _row(self, life: Life, y: int) -> tuple[str, int]:
+    def _row(self, execution: Execution, y: int) -> tuple[str, int]:
         lanes: list[datetime] = []
         parts: list[str] = []
-        for run in sorted(life.runs, key=lambda run: run.timestamp or run.created_at):
+        for run in sorted(execution.runs, key=lambda run: run.timestamp or run.created_at):
             assert run.timestamp is not None
             assert run.started_at is not None
             end = min(run.finished_at or self.end, self.end)
@@ -119,12 +120,14 @@ class Picture:
                     f"{run.timestamp.strftime('%H:%M' if width > 40 else '%H')}</text>"
                 )
         height = GAP + len(lanes) * (BAR + GAP)
-        lost = [slot for slot in self.slots if any(_covers(entry, slot) for entry in life.ledger)]
+        lost = [
+            slot for slot in self.slots if any(_covers(entry, slot) for entry in execution.ledger)
+        ]
         for slot in lost:
             x, top = self._x(slot), y + height + 3
             parts.append(f'<path class="lost" d="M{x - 4:.1f} {top - 4}l8 8m0 -8l-8 8"/>')
         height += 12 if lost else 0
-        parts.append(f'<text class="name" x="10" y="{y + GAP + BAR - 4}">{life.policy}</text>')
+        parts.append(f'<text class="name" x="10" y="{y + GAP + BAR - 4}">{execution.policy}</text>')
         return "\n".join(parts), height
 
 
@@ -132,8 +135,8 @@ def _covers(entry: LedgerEntry, slot: datetime) -> bool:
     return entry.status != "ran" and entry.timestamp <= slot <= entry.until
 
 
-async def lived(policy: str, start: str, busy: timedelta, away: Any, **spec: Any) -> Life:
-    """Some slots of one schedule, and all that they lead to."""
+async def execute(policy: str, start: str, busy: timedelta, away: Any, **spec: Any) -> Execution:
+    """Execute some slots of one schedule; return them and their runs."""
     with isolated_registry():
 
         @polos.workflow(id="job", schedule=spec)
@@ -145,20 +148,20 @@ async def lived(policy: str, start: str, busy: timedelta, away: Any, **spec: Any
             [schedule] = await schedules.list(time.client)
             await schedules.pause(time.client, schedule.id)
             await time.advance(hours=6)
-            return Life(
+            return Execution(
                 policy, await time.runs(), await schedules.history(time.client, schedule.id)
             )
 
 
 async def overlap() -> Picture:
-    """Runs of 25 minutes, every ten minutes."""
+    """Draw runs of 25 minutes that come due every ten minutes."""
 
     async def hour(time: polos.testing.VirtualTime) -> None:
         await time.advance(minutes=50)
 
     begin = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
-    lives = [
-        await lived(
+    executions = [
+        await execute(
             policy,
             "2026-01-01T11:55:00+00:00",
             timedelta(minutes=25),
@@ -170,11 +173,11 @@ async def overlap() -> Picture:
     ]
     slots = [begin + timedelta(minutes=10 * n) for n in range(5)]
     end = begin + timedelta(minutes=127)
-    return Picture("Overlap policies", begin - timedelta(minutes=3), end, slots, lives)
+    return Picture("Overlap policies", begin - timedelta(minutes=3), end, slots, executions)
 
 
 async def catch_up() -> Picture:
-    """An hourly schedule, and nobody there from 13:30 to 17:30."""
+    """Draw an hourly schedule without a worker from 13:30 to 17:30."""
     begin = datetime.fromisoformat("2026-01-01T12:00:00+00:00")
     gone, back = begin + timedelta(hours=1, minutes=30), begin + timedelta(hours=5, minutes=30)
 
@@ -183,8 +186,8 @@ async def catch_up() -> Picture:
         await time.set_to(back)
         await time.advance(hours=1)
 
-    lives = [
-        await lived(
+    executions = [
+        await execute(
             policy,
             "2026-01-01T11:30:00+00:00",
             timedelta(minutes=14),
@@ -198,11 +201,11 @@ async def catch_up() -> Picture:
     slots = [begin + timedelta(hours=n) for n in range(7)]
     end = begin + timedelta(hours=7)
     title = "Catch-up policies"
-    return Picture(title, begin - timedelta(minutes=15), end, slots, lives, (gone, back))
+    return Picture(title, begin - timedelta(minutes=15), end, slots, executions, (gone, back))
 
 
 async def pictures() -> dict[str, str]:
-    """File names and what is in them."""
+    """Return the files and their contents."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", polos.ScheduleFrequencyWarning)
         return {

@@ -1,4 +1,4 @@
-"""What a type checker knows of payloads and errors. Checked by mypy, never run."""
+"""The types of payloads and errors. Checked by mypy, never run."""
 
 from __future__ import annotations
 

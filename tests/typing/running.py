@@ -1,4 +1,4 @@
-"""What a type checker knows of runs and schedules. Checked by mypy and pyright, never run."""
+"""The types of runs and schedules. Checked by mypy and pyright, never run."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def wrong_context(ctx: WorkflowContext) -> None: ...
 def takes_orders(some: Workflow[Rush, list[str]]) -> None: ...
 
 
-takes_orders(fulfil)  # who takes any order takes a rush
+takes_orders(fulfil)  # a function of any order accepts a rush order
 
 
 async def scheduling(client: PolosClient) -> None:

@@ -1,4 +1,4 @@
-"""What a type checker knows of steps. Checked by mypy and pyright, never run."""
+"""The types of steps. Checked by mypy and pyright, never run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a type checker knows of `polos.testing`. Checked by mypy and pyright, never run."""
+"""The types of `polos.testing`. Checked by mypy and pyright, never run."""
 
 from __future__ import annotations
 

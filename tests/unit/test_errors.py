@@ -1,4 +1,4 @@
-"""Exceptions: ours survive pickling, any survives being recorded, most come back."""
+"""Exceptions: those of polos can be pickled, all can be recorded, most can be rebuilt."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_damaged_records_still_give_errors(record: Any) -> None:
 
 
 class Http(Exception):
-    """Whose constructor takes something else than what ends up in args."""
+    """An exception whose constructor has other arguments than `args`."""
 
     def __init__(self, status: int, *, url: str) -> None:
         super().__init__(f"{status} from {url}")

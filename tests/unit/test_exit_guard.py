@@ -1,4 +1,4 @@
-"""The native thread that ends a process whose worker hangs while it stops."""
+"""The native thread that ends a process if its worker hangs while stopping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `import polos` offers, and what it leaves to load for later."""
+"""The names of `import polos`, and what is imported lazily."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import polos
 
-# What asyncio itself loads, such as `pathlib` on Python 3.15, is none of our doing.
+# asyncio itself imports modules, such as `pathlib` on Python 3.15.
 LATER = """
 import sys
 import asyncio
