@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import queue
 import signal
@@ -16,6 +17,7 @@ from contextlib import suppress
 from inspect import isawaitable
 from itertools import count
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -260,7 +262,26 @@ class Program:
                 stream.close()
 
     def _story(self) -> str:
-        return f"heard {self.lines}, errors:\n{self.errors[-4000:]}"
+        return f"output {self.lines}, errors:\n{self.errors[-4000:]}"
+
+
+LoadModule = Callable[[Path], ModuleType]
+
+
+@pytest.fixture(scope="session")
+def load_module() -> LoadModule:
+    """``load_module(path)``: import a file that no package contains."""
+
+    def load(path: Path) -> ModuleType:
+        name = f"loaded_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 Start = Callable[..., Program]

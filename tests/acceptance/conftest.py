@@ -8,7 +8,7 @@ import io
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 import httpx
@@ -63,6 +63,24 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.delenv("NO_COLOR", raising=False)
 
     return act
+
+
+class IgnoresCancellation:
+    """A handler that ignores its cancellation until ``is_over`` is set."""
+
+    def __init__(self) -> None:
+        self.is_over = False
+
+    async def __call__(self) -> None:
+        while not self.is_over:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+
+@pytest.fixture
+def ignores_cancellation() -> IgnoresCancellation:
+    """A handler that must be ended by ``ignores_cancellation.is_over = True``."""
+    return IgnoresCancellation()
 
 
 class Notebook:

@@ -16,6 +16,7 @@ from polos import (
     StepError,
     SyncWorkflowContext,
     Worker,
+    Workflow,
     WorkflowContext,
     WorkflowNotFoundError,
     runs,
@@ -103,7 +104,9 @@ async def test_a_failed_child_fails_the_step_and_a_retry_of_the_parent_has_a_new
     assert isinstance(failures[0], ConnectionError)
 
 
-async def test_cancelling_a_parent_cancels_its_child() -> None:
+def waiting_parent() -> Workflow[Any, None]:
+    """Register a parent that waits for a child that sleeps."""
+
     @workflow
     async def child(ctx: WorkflowContext) -> None:
         await ctx.step.sleep("long", timedelta(days=9))
@@ -112,6 +115,11 @@ async def test_cancelling_a_parent_cancels_its_child() -> None:
     async def parent(ctx: WorkflowContext) -> None:
         await ctx.step.invoke(child)
 
+    return parent
+
+
+async def test_cancelling_a_parent_cancels_its_child() -> None:
+    parent = waiting_parent()
     async with polos.testing.clock(START) as t:
         handle = await parent.invoke(t.client)
         await t.advance(hours=1)
@@ -155,14 +163,7 @@ async def test_a_parent_is_cancelled_if_its_childs_cancellation_is_noticed_first
 
 
 async def test_a_cancelled_child_fails_the_step() -> None:
-    @workflow
-    async def child(ctx: WorkflowContext) -> None:
-        await ctx.step.sleep("long", timedelta(days=9))
-
-    @workflow
-    async def parent(ctx: WorkflowContext) -> None:
-        await ctx.step.invoke(child)
-
+    parent = waiting_parent()
     async with polos.testing.clock(START) as t:
         handle = await parent.invoke(t.client)
         await t.advance(hours=1)

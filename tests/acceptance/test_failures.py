@@ -258,18 +258,9 @@ async def test_a_handler_that_hangs_is_ended_by_its_timeout() -> None:
 
 
 async def test_a_handler_that_ignores_its_cancellation_is_given_up(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, ignores_cancellation: Any
 ) -> None:
-    is_over = False
-
-    @workflow(timeout=30)
-    async def stubborn() -> None:
-        while not is_over:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                continue
-
+    stubborn = workflow(id="stubborn", timeout=30)(ignores_cancellation)
     async with polos.testing.clock("2026-01-01T00:00+00:00") as t:
         handle = await stubborn.invoke(t.client)
         try:
@@ -278,7 +269,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_given_up(
                 await handle.result(5)
             assert "stubborn" in caplog.text
         finally:
-            is_over = True
+            ignores_cancellation.is_over = True
 
 
 async def test_a_sync_handler_that_hangs_in_its_thread_is_given_up(client: PolosClient) -> None:

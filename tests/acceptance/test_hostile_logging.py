@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -61,18 +61,9 @@ async def test_a_run_that_fails_ends_though_its_failure_cant_be_logged(
 
 
 async def test_a_handler_that_ignores_its_timeout_is_given_up_all_the_same(
-    raising: Raising,
+    raising: Raising, ignores_cancellation: Any
 ) -> None:
-    is_over = False
-
-    @workflow(id="stubborn", timeout=1)
-    async def stubborn() -> None:
-        while not is_over:
-            try:
-                await asyncio.Event().wait()
-            except asyncio.CancelledError:
-                continue
-
+    stubborn = workflow(id="stubborn", timeout=1)(ignores_cancellation)
     async with polos.testing.clock("2026-01-01T00:00+00:00") as t:
         handle = await stubborn.invoke(t.client)
         try:
@@ -80,7 +71,7 @@ async def test_a_handler_that_ignores_its_timeout_is_given_up_all_the_same(
             with pytest.raises(RunTimeoutError):
                 await handle.result(5)
         finally:
-            is_over = True
+            ignores_cancellation.is_over = True
 
 
 async def test_missed_slots_that_cannot_be_logged_do_not_prevent_others(raising: Raising) -> None:

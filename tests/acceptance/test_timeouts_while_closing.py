@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
-from polos import PolosClient, Run, Worker, runs, workflow
+from polos import PolosClient, Run, Worker, Workflow, runs, workflow
 
 
 def check_timed_out(run: Run) -> None:
     assert (run.status, run.attempt) == ("failed", 1)
     assert run.error is not None
     assert run.error.type.endswith(".RunTimeoutError")
+
+
+def endless_workflow() -> tuple[Workflow[Any, None], asyncio.Event]:
+    """Register a workflow that doesn't end; the event is set when a run has started."""
+    started = asyncio.Event()
+
+    @workflow(timeout=3_600)
+    async def endless() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    return endless, started
 
 
 async def test_a_run_whose_handler_ignores_its_timeout_fails(
@@ -44,16 +57,10 @@ async def test_a_run_whose_handler_ignores_its_timeout_fails(
 async def test_a_timeout_that_arrives_as_the_worker_closes_counts(
     database: Path | str, client: PolosClient
 ) -> None:
-    started = asyncio.Event()
-
-    @workflow(timeout=3_600)
-    async def patient() -> None:
-        started.set()
-        await asyncio.Event().wait()
-
+    endless, started = endless_workflow()
     async with PolosClient(database) as own:
         async with Worker(own, drain=0) as worker:
-            handle = await patient.invoke(client)
+            handle = await endless.invoke(client)
             await started.wait()
             executor = worker._executor
             assert executor is not None
@@ -66,15 +73,9 @@ async def test_a_timeout_that_arrives_as_the_worker_closes_counts(
 async def test_a_run_within_its_timeout_is_released(
     database: Path | str, client: PolosClient
 ) -> None:
-    started = asyncio.Event()
-
-    @workflow(timeout=3_600)
-    async def patient() -> None:
-        started.set()
-        await asyncio.Event().wait()
-
+    endless, started = endless_workflow()
     async with PolosClient(database) as own:
         async with Worker(own, drain=0):
-            handle = await patient.invoke(client)
+            handle = await endless.invoke(client)
             await started.wait()
         assert (await runs.get(client, handle.id)).status == "queued"

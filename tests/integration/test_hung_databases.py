@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 import sqlite3
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
@@ -29,18 +26,8 @@ class Database(NamedTuple):
     cut: Callable[[], None]
 
 
-def proxies() -> ModuleType:
-    path = Path(__file__).resolve().parents[1] / "torture" / "proxy.py"
-    spec = importlib.util.spec_from_file_location("torture_proxy", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def hanging(own_database: Path | str) -> Iterator[Database]:
+def hanging(own_database: Path | str, load_module: Any) -> Iterator[Database]:
     """On SQLite, another process holds the write lock. A server is behind a proxy that stops."""
     if isinstance(own_database, Path):
         holder = sqlite3.connect(own_database, isolation_level=None)
@@ -53,7 +40,8 @@ def hanging(own_database: Path | str) -> Iterator[Database]:
         holder.close()
         return
     parts = urlsplit(own_database)
-    proxy = proxies().Proxy(parts.port or 5432)
+    path = Path(__file__).resolve().parents[1] / "torture" / "proxy.py"
+    proxy = load_module(path).Proxy(parts.port or 5432)
     user = parts.netloc.rpartition("@")[0]
     netloc = f"{user}{'@' if user else ''}127.0.0.1:{proxy.port}"
     yield Database(

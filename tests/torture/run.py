@@ -12,6 +12,8 @@ injected here.
 from __future__ import annotations
 
 import argparse
+import importlib
+import pkgutil
 import random
 import shutil
 import signal
@@ -26,29 +28,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1] / "python"), str(HERE)]
 
+import faults  # noqa: E402
 from checker import Verdict  # noqa: E402
-from faults import (  # noqa: E402
-    changes,
-    clock,
-    cluster,
-    connection,
-    declarations,
-    deploys,
-    disk,
-    events,
-    families,
-    files,
-    handlers,
-    hosting,
-    isolated,
-    limits,
-    load,
-    processes,
-    programs,
-    server,
-    storage,
-    waiting,
-)
 
 from harness import Bench, NotRunError  # noqa: E402
 from polos import PolosError  # noqa: E402
@@ -68,31 +49,9 @@ def by_number(name: str) -> tuple[int, str]:
     return int(digits), name
 
 
-MODULES = (
-    changes,
-    clock,
-    cluster,
-    deploys,
-    connection,
-    declarations,
-    disk,
-    events,
-    families,
-    files,
-    handlers,
-    hosting,
-    isolated,
-    limits,
-    load,
-    processes,
-    programs,
-    server,
-    storage,
-    waiting,
-)
 FAULTS: dict[str, Callable[[Bench], None]] = {}
-for module in MODULES:
-    FAULTS.update(module.FAULTS)
+for found in pkgutil.iter_modules(faults.__path__):
+    FAULTS.update(importlib.import_module(f"faults.{found.name}").FAULTS)
 NAMES = sorted(FAULTS, key=by_number)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,15 +15,8 @@ START = 1_000 * SECOND
 
 
 @pytest.fixture(scope="module")
-def checker() -> Any:
-    path = Path(__file__).with_name("checker.py")
-    spec = importlib.util.spec_from_file_location("torture_checker", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def checker(load_module: Any) -> Any:
+    return load_module(Path(__file__).with_name("checker.py"))
 
 
 RUN = Run._from_core({"id": "r", "workflow": "job", "status": "failed", "created_at": START})

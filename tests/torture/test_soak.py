@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,16 +10,9 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def soak() -> Any:
+def soak(load_module: Any) -> Any:
     """The program, as a module."""
-    file = Path(__file__).with_name("soak.py")
-    spec = importlib.util.spec_from_file_location("polos_soak", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_module(Path(__file__).with_name("soak.py"))
 
 
 def samples(soak: Any, *growths: float, seconds: int = 900) -> list[Any]:
