@@ -12,10 +12,10 @@ START = "2026-01-01T00:30+00:00"
 
 
 async def test_on_failure_is_called_once_when_a_run_has_failed_for_good() -> None:
-    told: list[Any] = []
+    calls: list[Any] = []
 
     @workflow(
-        schedule="0 * * * *", retries=2, backoff=1, on_failure=lambda *about: told.append(about)
+        schedule="0 * * * *", retries=2, backoff=1, on_failure=lambda *about: calls.append(about)
     )
     async def failing() -> None:
         raise ValueError("again")
@@ -23,13 +23,13 @@ async def test_on_failure_is_called_once_when_a_run_has_failed_for_good() -> Non
     async with polos.testing.clock(START) as t:
         await t.advance(hours=1)
         assert [run.status for run in await t.runs()] == ["failed"]
-    assert len(told) == 1
+    assert len(calls) == 1
 
 
 async def test_on_missed_is_called_for_slots_that_passed_without_a_run() -> None:
-    told: list[Any] = []
+    calls: list[Any] = []
 
-    @workflow(id="job", schedule=True, on_missed=lambda *about: told.append(about))
+    @workflow(id="job", schedule=True, on_missed=lambda *about: calls.append(about))
     async def job() -> None: ...
 
     async with polos.testing.clock(START) as t:
@@ -38,7 +38,7 @@ async def test_on_missed_is_called_for_slots_that_passed_without_a_run() -> None
         await t.advance(hours=3)
         await schedules.resume(t.client, id)
         await t.advance(minutes=1)
-    assert len(told) == 1
+    assert len(calls) == 1
 
 
 async def test_a_schedule_is_paused_after_so_many_failures_in_a_row() -> None:

@@ -11,25 +11,25 @@ from polos import PolosClient, Worker, workflow
 
 
 def test_a_warning_names_the_handler_that_blocks_the_loop(database: Path) -> None:
-    told = threading.Event()
+    warned = threading.Event()
 
     class WarningHandler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.levelno >= logging.WARNING and "blocker" in record.getMessage():
-                told.set()
+                warned.set()
 
     @workflow(id="blocker")
     async def blocker() -> None:
-        told.wait(30)  # until the warning is logged
+        warned.wait(30)  # until the warning is logged
 
     async def work() -> None:
         async with Worker(PolosClient(database), app="tests") as worker:
             await blocker.run(worker.client)
 
-    ear = WarningHandler()
-    logging.getLogger("polos").addHandler(ear)
+    handler = WarningHandler()
+    logging.getLogger("polos").addHandler(handler)
     try:
         asyncio.run(work())
     finally:
-        logging.getLogger("polos").removeHandler(ear)
-    assert told.is_set()
+        logging.getLogger("polos").removeHandler(handler)
+    assert warned.is_set()

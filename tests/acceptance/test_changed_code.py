@@ -66,9 +66,9 @@ async def test_a_renamed_step_is_noticed_before_it_is_executed() -> None:
         await ctx.step.sleep("a day", timedelta(days=1))
         await step(ctx, "ship")
 
-    told, steps = await outcome_of(begun, renamed)
-    assert "`charge card`" in told
-    assert "`charge`" in told
+    error, steps = await outcome_of(begun, renamed)
+    assert "`charge card`" in error
+    assert "`charge`" in error
     assert steps == ["charge"], "no customer was charged twice"
 
 
@@ -77,8 +77,8 @@ async def test_a_removed_step_is_noticed() -> None:
         await ctx.step.sleep("a day", timedelta(days=1))
         await step(ctx, "ship")
 
-    told, steps = await outcome_of(begun, removed)
-    assert "`charge`" in told
+    error, steps = await outcome_of(begun, removed)
+    assert "`charge`" in error
     assert steps == ["charge"]
 
 
@@ -86,8 +86,8 @@ async def test_a_path_that_is_not_recorded_is_noticed_and_not_retried() -> None:
     async def nothing_left(ctx: WorkflowContext) -> None:
         pass
 
-    told, steps = await outcome_of(begun, nothing_left, retries=3)
-    assert "its end" in told
+    error, steps = await outcome_of(begun, nothing_left, retries=3)
+    assert "its end" in error
     assert steps == ["charge"]
 
 

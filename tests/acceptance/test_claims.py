@@ -199,7 +199,7 @@ async def test_a_worker_that_has_lost_a_run_notices_it_and_has_a_free_permit(
     client: PolosClient, tmp_path: Path
 ) -> None:
     gate = Gate()
-    told: asyncio.Queue[BaseException] = asyncio.Queue()
+    errors: asyncio.Queue[BaseException] = asyncio.Queue()
 
     @workflow(id="order")
     async def order(ctx: WorkflowContext) -> None:
@@ -207,7 +207,7 @@ async def test_a_worker_that_has_lost_a_run_notices_it_and_has_a_free_permit(
         try:
             await ctx.step.run("charge", str)
         except BaseException as error:
-            told.put_nowait(error)
+            errors.put_nowait(error)
             raise
 
     @workflow(id="ping")
@@ -221,6 +221,6 @@ async def test_a_worker_that_has_lost_a_run_notices_it_and_has_a_free_permit(
         gate.opened.set()
         assert await ping.run(client, timeout=30) == "pong"
         # Either the answer to its step or the worker's engine reports it first.
-        error = await asyncio.wait_for(told.get(), 30)
+        error = await asyncio.wait_for(errors.get(), 30)
         assert isinstance(error, (LeaseLostError, asyncio.CancelledError))
         assert (await runs.get(client, handle.id)).steps == ()

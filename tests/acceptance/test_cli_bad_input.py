@@ -71,7 +71,7 @@ def is_one_sentence(said: Any, code: int) -> str:
     return str(said.err)
 
 
-def told(said: Any, typed: str) -> str:
+def message(said: Any, typed: str) -> str:
     """Return the message about the database."""
     assert "Traceback" not in said.err
     if typed == "doctor":
@@ -89,7 +89,7 @@ def told(said: Any, typed: str) -> str:
 def test_a_database_that_isnt_there_is_named_and_not_made(
     command: Command, tmp_path: Path, typed: str
 ) -> None:
-    text = told(command(*typed.split()), typed)
+    text = message(command(*typed.split()), typed)
     assert f"`{tmp_path / 'polos.db'}` doesn't exist" in text
     assert "polos run" in text
     assert list(tmp_path.iterdir()) == []
@@ -134,7 +134,7 @@ def test_migrate_names_the_option_that_isnt_a_database(command: Command, option:
 @with_each_command
 def test_an_empty_file_stays_empty(command: Command, tmp_path: Path, typed: str) -> None:
     (tmp_path / "empty.db").touch()
-    text = told(command(*typed.split(), "--database", "empty.db"), typed)
+    text = message(command(*typed.split(), "--database", "empty.db"), typed)
     assert "is empty" in text
     assert (tmp_path / "empty.db").stat().st_size == 0
 
@@ -144,7 +144,7 @@ def test_an_empty_file_stays_empty(command: Command, tmp_path: Path, typed: str)
 def test_a_file_that_isnt_ours_is_left_alone(command: Command, tmp_path: Path, typed: str) -> None:
     content = b"this is no database, though it is long enough" * 100
     (tmp_path / "notes.txt").write_bytes(content)
-    text = told(command(*typed.split(), "--database", "notes.txt"), typed)
+    text = message(command(*typed.split(), "--database", "notes.txt"), typed)
     assert "not a polos database" in text
     assert (tmp_path / "notes.txt").read_bytes() == content
 
@@ -157,7 +157,7 @@ def test_a_truncated_file_is_reported_as_damaged(
     client.close()
     whole = (tmp_path / "polos.db").read_bytes()
     (tmp_path / "torn.db").write_bytes(whole[:4096] + b"\xff" * (len(whole) - 4096))
-    text = told(command(*typed.split(), "--database", "torn.db"), typed)
+    text = message(command(*typed.split(), "--database", "torn.db"), typed)
     assert "torn.db" in text
     assert "damaged" in text
 
@@ -170,7 +170,7 @@ def test_a_database_of_a_newer_release_asks_for_it(
     client.close()
     shutil.copy(tmp_path / "polos.db", tmp_path / "newer.db")
     with_sqlite(tmp_path / "newer.db", "PRAGMA user_version = 9999")
-    text = told(command(*typed.split(), "--database", "newer.db"), typed)
+    text = message(command(*typed.split(), "--database", "newer.db"), typed)
     assert "newer" in text
     assert "newer.db" in text
 
@@ -184,7 +184,7 @@ def with_sqlite(path: Path, statement: str) -> None:
 @with_each_command
 def test_a_server_that_doesnt_answer(command: Command, typed: str) -> None:
     url = "postgresql://somebody:secret@127.0.0.1:1/none?connect_timeout=1"
-    text = told(command(*typed.split(), "--database", url), typed)
+    text = message(command(*typed.split(), "--database", url), typed)
     assert "127.0.0.1" in text
     assert "secret" not in text
 

@@ -157,10 +157,10 @@ async def test_slots_that_a_stopped_worker_does_not_handle(
     program.signal(signal.SIGSTOP)
     await schedules.create(client, "digest", every=timedelta(seconds=1))
 
-    def is_told() -> Any:
+    def is_logged() -> Any:
         return checks(command("doctor", "--json")).get("slots")
 
-    (slots,) = await eventually(is_told)
+    (slots,) = await eventually(is_logged)
     assert slots["level"] == "problem"
     assert slots["text"].startswith("1 overdue, the oldest since ")
     assert "(digest)" in slots["text"]
@@ -253,12 +253,12 @@ async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes
             assert await parent.result(timeout=30) == 7
         page = await (await visit(polos.ui(client))).get("/")
         assert "nothing resumed" not in page.text
-    told = [
+    warnings = [
         record
         for record in caplog.records
         if "child run that had already finished" in record.message
     ]
-    assert [record.levelname for record in told] == ["WARNING"]
+    assert [record.levelname for record in warnings] == ["WARNING"]
     said = await asyncio.to_thread(command, "doctor", "--json")
     assert all(parent.id not in check["text"] for check in checks(said).get("runs", []))
 
@@ -275,14 +275,14 @@ async def test_top_shows_what_is_in_progress(
         raise ValueError("no good")
 
     async with Worker(client, app="shop.py", drain=0):
-        under_way = await runs.invoke(client, "wait")
+        in_progress = await runs.invoke(client, "wait")
         failed = await runs.invoke(client, "wrong")
         with pytest.raises(ValueError, match="no good"):
             await failed.result(30)
-        await eventually(lambda: has_status(under_way, "running"))
+        await eventually(lambda: has_status(in_progress, "running"))
         (shape,) = (await asyncio.to_thread(command, "top", "--json")).objects
         said = await asyncio.to_thread(command, "top")
-    assert [run["id"] for run in shape["running"]] == [under_way.id]
+    assert [run["id"] for run in shape["running"]] == [in_progress.id]
     assert [run["id"] for run in shape["failed"]] == [failed.id]
     assert [slot["schedule_id"] for slot in shape["coming"]] == [ada]
     assert shape["workers"][0]["app"] == "shop.py"

@@ -259,9 +259,9 @@ CAUGHT = """
         try:
             await ctx.step.run("refuse", refuse)
         except StepError as error:
-            told = [str(error), type(error.__cause__).__name__, str(error.__cause__)]
+            described = [str(error), type(error.__cause__).__name__, str(error.__cause__)]
         await halt("after refuse")
-        return told
+        return described
 """
 
 
@@ -274,8 +274,8 @@ async def test_a_recorded_failure_is_raised_again_and_not_tried_again(
     first.hears("at after refuse")
     first.kill()
     start(APP + CAUGHT + MAIN, "second")
-    told = await handle.result(30)
-    assert told == [
+    described = await handle.result(30)
+    assert described == [
         "step `refuse` failed once, last with ValueError: no such user",
         "ValueError",
         "no such user",

@@ -143,13 +143,13 @@ async def test_a_late_start_waits_for_the_database(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_deleted: bool,
 ) -> None:  # fmt: skip
     caplog.set_level(logging.INFO, "polos.worker")
-    busy, go_on = threading.Event(), threading.Event()
+    busy, proceed = threading.Event(), threading.Event()
     entered: list[str] = []
 
     @workflow
     def keep_busy() -> None:
         busy.set()
-        go_on.wait()
+        proceed.wait()
 
     @workflow(schedule=True)
     def digest() -> None:
@@ -171,7 +171,7 @@ async def test_a_late_start_waits_for_the_database(
             return bool(waiting) and not any(a.entry._is_confirmed() for a in waiting)
 
         await eventually(is_too_late)
-        go_on.set()
+        proceed.set()
         await eventually(lambda: asked.count > 1)
         assert entered == []
         asked.is_away = False
@@ -215,13 +215,13 @@ async def test_an_async_handler_does_not_start_while_the_database_is_down(
 async def test_a_handler_in_progress_finishes_after_the_deletion_of_its_schedule(
     database: Path | str, client: PolosClient, eventually: Eventually
 ) -> None:
-    go_on = asyncio.Event()
+    proceed = asyncio.Event()
     entered = asyncio.Event()
 
     @workflow(schedule=True)
     async def digest() -> str:
         entered.set()
-        await go_on.wait()
+        await proceed.wait()
         return "done"
 
     async with Worker(PolosClient(database)) as worker:
@@ -229,7 +229,7 @@ async def test_a_handler_in_progress_finishes_after_the_deletion_of_its_schedule
         await entered.wait()
         await schedules.delete(client, schedule)
         (run,) = await claimed(client, schedule)
-        go_on.set()
+        proceed.set()
         ended = await eventually(lambda: finished(client, run.id))
         assert (ended.status, ended.result) == ("succeeded", "done")
     worker.client.close()
@@ -244,13 +244,13 @@ async def test_runs_of_other_schedules_start_however_late(
     database: Path | str, client: PolosClient, eventually: Eventually
 ) -> None:
     """Runs that wait for the only thread are confirmed and started one after the other."""
-    busy, go_on = threading.Event(), threading.Event()
+    busy, proceed = threading.Event(), threading.Event()
     entered: list[str] = []
 
     @workflow
     def keep_busy() -> None:
         busy.set()
-        go_on.wait()
+        proceed.wait()
 
     @workflow(schedule=True)
     def digest(ctx: SyncWorkflowContext, payload: SchedulePayload) -> None:
@@ -270,7 +270,7 @@ async def test_runs_of_other_schedules_start_however_late(
             return len(waiting) == len(keys) and not any(a.entry._is_confirmed() for a in waiting)
 
         await eventually(are_too_late)
-        go_on.set()
+        proceed.set()
         await eventually(lambda: len(entered) == len(keys))
         assert sorted(entered) == sorted(keys)
     worker.client.close()

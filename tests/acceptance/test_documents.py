@@ -380,9 +380,9 @@ def test_an_order_is_charged_once_however_often_it_is_started(
 
 @pytest.mark.timeout(150)
 def test_the_demo_shows_what_it_says() -> None:
-    played = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "polos", "demo", "--seconds", "15"], capture_output=True, text=True
     )
-    assert played.returncode == 0, played.stdout + played.stderr
-    assert played.stderr == ""
-    assert played.stdout.count("  ok  ") == 6
+    assert completed.returncode == 0, completed.stdout + completed.stderr
+    assert completed.stderr == ""
+    assert completed.stdout.count("  ok  ") == 6

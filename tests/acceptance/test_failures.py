@@ -428,14 +428,14 @@ def test_a_handler_that_blocks_the_loop_does_not_delay_schedules(
     database: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The worker's loop is in another thread; this one watches the database."""
-    blocked, go_on, stop = threading.Event(), threading.Event(), threading.Event()
+    blocked, proceed, stop = threading.Event(), threading.Event(), threading.Event()
     entered: list[int] = []
 
     @workflow(id="blocker")
     async def blocker(ctx: WorkflowContext) -> str:
         entered.append(ctx.attempt)
         blocked.set()
-        go_on.wait(30)  # like time.sleep, this blocks the loop
+        proceed.wait(30)  # like time.sleep, this blocks the loop
         return "done"
 
     @workflow(id="ticker", schedule=True)
@@ -463,10 +463,10 @@ def test_a_handler_that_blocks_the_loop_does_not_delay_schedules(
             # Claimed on time, and no other worker took the run, since the heartbeat continues.
             assert all(run.status == "running" for run in runs.sync.list(client, schedule=schedule))
             assert runs.sync.get(client, handle.id).status == "running"
-            go_on.set()
+            proceed.set()
             assert handle_result(client, handle.id) == "done"
     finally:
-        go_on.set()
+        proceed.set()
         stop.set()
         thread.join(30)
     assert entered == [1]

@@ -291,11 +291,11 @@ async def test_result_raises_the_exception_that_the_run_failed_with(client: Polo
 async def test_result_waits_no_longer_than_requested_and_the_run_continues(
     client: PolosClient,
 ) -> None:
-    go_on = asyncio.Event()
+    proceed = asyncio.Event()
 
     @workflow
     async def slow() -> str:
-        await go_on.wait()
+        await proceed.wait()
         return "done"
 
     async with worker(client):
@@ -304,25 +304,25 @@ async def test_result_waits_no_longer_than_requested_and_the_run_continues(
             await handle.result(timeout=0.01)
         with pytest.raises(TimeoutError):
             await handle.result(timeout=timedelta(milliseconds=1))
-        go_on.set()
+        proceed.set()
         assert await handle.result() == "done"
         assert await handle.status() == "succeeded"
 
 
 async def test_status_follows_the_run(client: PolosClient, eventually: Any) -> None:
-    entered, go_on = asyncio.Event(), asyncio.Event()
+    entered, proceed = asyncio.Event(), asyncio.Event()
 
     @workflow
     async def watched() -> None:
         entered.set()
-        await go_on.wait()
+        await proceed.wait()
 
     handle = await watched.invoke(client)
     assert await handle.status() == "queued"
     async with worker(client):
         await entered.wait()
         assert await handle.status() == "running"
-        go_on.set()
+        proceed.set()
         await handle.result()
     assert await handle.status() == "succeeded"
     with pytest.raises(LookupError):
@@ -463,8 +463,8 @@ async def test_a_hundred_sync_handlers_share_the_threads(client: PolosClient) ->
 async def test_the_context_describes_the_run() -> None:
     seen: dict[str, Any] = {}
 
-    @workflow(id="told", schedule=True)
-    async def told(ctx: WorkflowContext, payload: SchedulePayload) -> None:
+    @workflow(id="describe", schedule=True)
+    async def describe(ctx: WorkflowContext, payload: SchedulePayload) -> None:
         seen.update(
             run_id=ctx.run_id,
             workflow_id=ctx.workflow_id,
@@ -476,13 +476,13 @@ async def test_the_context_describes_the_run() -> None:
 
     async with polos.testing.clock("2026-01-01T00:00+00:00") as t:
         data = {"limit": Decimal("1.5"), "tags": ["a"]}
-        schedule = await schedules.create(t.client, told, "0 9 * * *", key="ada", input=data)
+        schedule = await schedules.create(t.client, describe, "0 9 * * *", key="ada", input=data)
         await t.advance(days=1)
         (run,) = await t.runs()
 
     assert seen == {
         "run_id": run.id,
-        "workflow_id": "told",
+        "workflow_id": "describe",
         "schedule_id": schedule,
         "key": "ada",
         "attempt": 1,

@@ -44,40 +44,40 @@ class Refused(Exception):
 
 
 async def test_on_failure_is_called_once_when_no_retry_is_left() -> None:
-    told: list[RunFailure] = []
+    calls: list[RunFailure] = []
 
-    @workflow(id="flaky", retries=2, backoff=1, on_failure=told.append)
+    @workflow(id="flaky", retries=2, backoff=1, on_failure=calls.append)
     async def flaky() -> None:
         raise KeyError("nothing here")
 
     async with clock("2026-03-01T12:00+00:00") as t:
         handle = await flaky.invoke(t.client)
         await t.advance(seconds=0.1)
-        assert told == []
+        assert calls == []
         await t.advance(minutes=1)
         with pytest.raises(KeyError):
             await handle.result()
-    (failure,) = told
+    (failure,) = calls
     assert (failure.workflow_id, failure.run_id, failure.attempt) == ("flaky", handle.id, 3)
     assert repr(failure.error) == "KeyError('nothing here')"
     assert failure.timestamp is None
 
 
 async def test_on_failure_gets_timeouts_with_the_slot_in_the_schedules_zone() -> None:
-    told = asyncio.Queue[RunFailure]()
+    calls = asyncio.Queue[RunFailure]()
 
     @workflow(
         id="endless",
         schedule={"cron": "0 9 * * *", "timezone": "Asia/Tokyo"},
         timeout=60,
-        on_failure=told.put,
+        on_failure=calls.put,
     )
     async def endless() -> None:
         await asyncio.Event().wait()
 
     async with clock("2026-03-01T12:00+00:00") as t:
         await t.advance(days=1)
-        failure = await told.get()
+        failure = await calls.get()
     assert isinstance(failure.error, RunTimeoutError)
     assert failure.timestamp is not None
     assert failure.timestamp.isoformat() == "2026-03-02T09:00:00+09:00"
@@ -102,10 +102,10 @@ async def test_a_hook_that_raises_affects_nothing_else(caplog: pytest.LogCapture
 
 
 async def test_on_missed_gets_the_slots_that_no_worker_could_run() -> None:
-    told: list[MissedSlots] = []
+    calls: list[MissedSlots] = []
     fired: list[Any] = []
 
-    @workflow(id="report", schedule=True, on_missed=told.append)
+    @workflow(id="report", schedule=True, on_missed=calls.append)
     async def report(ctx: Any, payload: Any) -> None:
         fired.append(payload.timestamp)
 
@@ -117,7 +117,7 @@ async def test_on_missed_gets_the_slots_that_no_worker_could_run() -> None:
         await t.advance(hours=1, minutes=5)
         await schedules.resume(t.client, id)
         await t.advance(seconds=1)
-    (missed,) = told
+    (missed,) = calls
     assert (missed.workflow_id, missed.schedule_id, missed.key) == ("report", id, "user")
     assert (missed.count, missed.timestamp, missed.until) == (
         5,
@@ -128,9 +128,9 @@ async def test_on_missed_gets_the_slots_that_no_worker_could_run() -> None:
 
 
 async def test_on_success_is_called_once_with_the_result() -> None:
-    told: list[RunSuccess] = []
+    calls: list[RunSuccess] = []
 
-    @workflow(id="flaky", retries=1, backoff=1, schedule="0 9 * * *", on_success=told.append)
+    @workflow(id="flaky", retries=1, backoff=1, schedule="0 9 * * *", on_success=calls.append)
     async def flaky(ctx: Any) -> dict[str, int]:
         if ctx.attempt == 1:
             raise KeyError("nothing here")
@@ -139,7 +139,7 @@ async def test_on_success_is_called_once_with_the_result() -> None:
     async with clock("2026-03-01T08:30+00:00") as t:
         await t.advance(hours=1)
         (run,) = await runs.list(t.client)
-    (success,) = told
+    (success,) = calls
     assert (success.workflow_id, success.run_id, success.attempt) == ("flaky", run.id, 2)
     assert (success.schedule_id, success.key) == (run.schedule_id, "global")
     assert success.timestamp == datetime(2026, 3, 1, 9, tzinfo=timezone.utc)
@@ -147,10 +147,10 @@ async def test_on_success_is_called_once_with_the_result() -> None:
 
 
 async def test_a_worker_has_hooks_for_all_workflows_beside_their_own() -> None:
-    told: list[tuple[str, str, str]] = []
+    calls: list[tuple[str, str, str]] = []
 
     def note(place: str) -> Any:
-        return lambda event: told.append((place, type(event).__name__, event.workflow_id))
+        return lambda event: calls.append((place, type(event).__name__, event.workflow_id))
 
     class Watcher:
         async def __call__(self, call_next: Any, ctx: Any) -> Any:
@@ -176,7 +176,7 @@ async def test_a_worker_has_hooks_for_all_workflows_beside_their_own() -> None:
         await good.run(t.client)
         with pytest.raises(OSError, match="no"):
             await bad.run(t.client)
-    assert sorted(told) == [
+    assert sorted(calls) == [
         ("middleware", "RunSuccess", "good"),
         ("own", "RunFailure", "bad"),
         ("own", "RunSuccess", "good"),
@@ -186,28 +186,28 @@ async def test_a_worker_has_hooks_for_all_workflows_beside_their_own() -> None:
 
 
 async def test_the_workers_hook_gets_missed_slots_of_its_workflows() -> None:
-    told: list[MissedSlots] = []
+    calls: list[MissedSlots] = []
 
     @workflow(id="job", schedule={"every": timedelta(minutes=10), "catch_up": "none"})
     async def job() -> None:
         pass
 
-    async with clock("2026-03-01T12:00+00:00", on_missed=told.append) as t:
+    async with clock("2026-03-01T12:00+00:00", on_missed=calls.append) as t:
         (schedule,) = await schedules.list(t.client)
         await schedules.pause(t.client, schedule)
         await t.advance(minutes=35)
         await schedules.resume(t.client, schedule)
         await t.advance(seconds=1)
-    assert [(each.workflow_id, each.count) for each in told] == [("job", 3)]
+    assert [(each.workflow_id, each.count) for each in calls] == [("job", 3)]
 
 
 async def test_no_hook_is_called_while_the_database_is_down() -> None:
-    told: list[RunSuccess] = []
+    calls: list[RunSuccess] = []
     outage = ExitStack()
     clocks: list[VirtualTime] = []
 
     async def hook(success: RunSuccess) -> None:
-        told.append(success)
+        calls.append(success)
 
     @workflow(id="report", on_success=hook)
     async def report() -> None:
@@ -217,15 +217,15 @@ async def test_no_hook_is_called_while_the_database_is_down() -> None:
         clocks.append(t)
         await report.invoke(t.client)
         await t.advance(minutes=1)
-        assert told == []
+        assert calls == []
         outage.close()
         await t.advance(minutes=1)
-        assert len(told) == 1
+        assert len(calls) == 1
 
 
 @pytest.mark.parametrize("when", ["before_commit", "after_commit"])
 async def test_a_hook_is_called_once_and_only_if_the_outcome_is_recorded(when: Moment) -> None:
-    told: list[RunSuccess] = []
+    calls: list[RunSuccess] = []
     executions = 0
 
     @workflow(id="report", schedule={"cron": "0 9 * * *", "timezone": "Asia/Tokyo"})
@@ -234,14 +234,14 @@ async def test_a_hook_is_called_once_and_only_if_the_outcome_is_recorded(when: M
         executions += 1
         return Sum(total=executions)
 
-    async with clock("2026-03-01T12:00+00:00", on_success=told.append) as t:
+    async with clock("2026-03-01T12:00+00:00", on_success=calls.append) as t:
         t.crash_at(workflow=report, when=when)
         await t.advance(hours=12, minutes=1)
         (run,) = await runs.list(t.client)
-        assert told == []
+        assert calls == []
         await t.restart()
         await t.advance(minutes=10)
-    (success,) = told
+    (success,) = calls
     assert executions == (2 if when == "before_commit" else 1)
     assert success.result == Sum(total=executions)
     assert (success.run_id, success.schedule_id, success.key) == (run.id, run.schedule_id, "global")
@@ -250,9 +250,9 @@ async def test_a_hook_is_called_once_and_only_if_the_outcome_is_recorded(when: M
 
 
 async def test_the_next_worker_calls_the_hook_of_a_failure_with_its_exception() -> None:
-    told: list[RunFailure] = []
+    calls: list[RunFailure] = []
 
-    @workflow(id="report", retries=1, backoff=1, on_failure=told.append)
+    @workflow(id="report", retries=1, backoff=1, on_failure=calls.append)
     async def report() -> None:
         raise Refused("card", code=402)
 
@@ -261,12 +261,12 @@ async def test_the_next_worker_calls_the_hook_of_a_failure_with_its_exception() 
         await t.advance(seconds=0.1)
         t.crash_at(workflow=report, when="after_commit")
         await t.advance(minutes=5)
-        assert told == []
+        assert calls == []
         await t.restart()
         await t.advance(minutes=5)
         with pytest.raises(Refused):
             await handle.result()
-    (failure,) = told
+    (failure,) = calls
     assert (failure.run_id, failure.attempt) == (handle.id, 2)
     assert (failure.timestamp, failure.schedule_id) == (None, None)
     assert isinstance(failure.error, Refused)
@@ -276,12 +276,12 @@ async def test_the_next_worker_calls_the_hook_of_a_failure_with_its_exception() 
 
 
 async def test_a_failure_whose_exception_cannot_be_rebuilt_is_passed_as_its_record() -> None:
-    told: list[RunFailure] = []
+    calls: list[RunFailure] = []
 
     class Local(Exception):
         pass
 
-    @workflow(id="report", on_failure=told.append)
+    @workflow(id="report", on_failure=calls.append)
     async def report() -> None:
         raise Local("nobody else knows it") from None
 
@@ -291,7 +291,7 @@ async def test_a_failure_whose_exception_cannot_be_rebuilt_is_passed_as_its_reco
         await t.advance(minutes=1)
         await t.restart()
         await t.advance(minutes=1)
-    (failure,) = told
+    (failure,) = calls
     assert isinstance(failure.error, (Local, RunFailedError))
     assert "nobody else knows it" in str(failure.error)
 
@@ -301,12 +301,12 @@ async def test_a_worker_that_drains_waits_for_the_hooks_of_its_runs(
 ) -> None:
     monkeypatch.setattr("polos.worker._HOOKS", 0.0)
     begun, release = asyncio.Event(), asyncio.Event()
-    told: list[RunSuccess] = []
+    calls: list[RunSuccess] = []
 
     async def slow(success: RunSuccess) -> None:
         begun.set()
         await release.wait()
-        told.append(success)
+        calls.append(success)
 
     @workflow(id="report", on_success=slow)
     async def report() -> None:
@@ -321,20 +321,20 @@ async def test_a_worker_that_drains_waits_for_the_hooks_of_its_runs(
         await asyncio.sleep(0)
         release.set()
         await closing
-        assert len(told) == 1
+        assert len(calls) == 1
         async with Worker(client):
             pass
-    assert len(told) == 1, "it is not told again"
+    assert len(calls) == 1, "it is not called again"
 
 
 async def test_a_hook_that_outlasts_the_drain_is_called_again_by_the_next_worker(
     own_database: str,
 ) -> None:
-    told: asyncio.Queue[str] = asyncio.Queue()
+    calls: asyncio.Queue[str] = asyncio.Queue()
     is_stuck = True
 
     async def hook(success: RunSuccess) -> None:
-        await told.put(success.run_id)
+        await calls.put(success.run_id)
         if is_stuck:
             await asyncio.Event().wait()
 
@@ -346,23 +346,23 @@ async def test_a_hook_that_outlasts_the_drain_is_called_again_by_the_next_worker
         async with Worker(client, drain=0):
             handle = await report.invoke(client)
             await handle.result()
-            assert await told.get() == handle.id
+            assert await calls.get() == handle.id
         is_stuck = False
         async with Worker(client):
-            assert await told.get() == handle.id
+            assert await calls.get() == handle.id
         async with Worker(client):
             pass
-    assert told.empty()
+    assert calls.empty()
 
 
 @pytest.mark.parametrize("crashes", [False, True])
 async def test_a_workflow_as_a_hook_is_a_run_of_its_own(crashes: bool) -> None:
-    told: list[RunFailure] = []
+    calls: list[RunFailure] = []
 
     @workflow(id="notify", retries=1, backoff=1)
     async def notify(ctx: Any, failure: RunFailure) -> None:
-        told.append(failure)
-        if len(told) == 1:
+        calls.append(failure)
+        if len(calls) == 1:
             raise OSError("no route to the pager")
 
     @workflow(id="report", schedule="0 9 * * *", on_failure=notify)
@@ -379,7 +379,7 @@ async def test_a_workflow_as_a_hook_is_a_run_of_its_own(crashes: bool) -> None:
         (failed,) = await runs.list(t.client, workflow=report)
         (run,) = await runs.list(t.client, workflow=notify)
     assert (run.origin, run.key, run.status, run.attempt) == ("hook", "global", "succeeded", 2)
-    first, second = told
+    first, second = calls
     assert first.run_id == second.run_id == failed.id
     assert first.timestamp == datetime(2026, 3, 1, 9, tzinfo=timezone.utc)
     assert isinstance(second.error, Refused)
@@ -387,11 +387,11 @@ async def test_a_workflow_as_a_hook_is_a_run_of_its_own(crashes: bool) -> None:
 
 
 async def test_every_recorded_call_can_be_a_run() -> None:
-    told: list[Any] = []
+    calls: list[Any] = []
 
     @workflow(id="notify")
     async def notify(ctx: Any, event: Any) -> None:
-        told.append(event)
+        calls.append(event)
 
     @workflow(
         id="report",
@@ -412,17 +412,17 @@ async def test_every_recorded_call_can_be_a_run() -> None:
         await t.advance(minutes=50)
         await t.restart()
         await t.advance(minutes=1)
-    kinds = [type(event).__name__ for event in told]
+    kinds = [type(event).__name__ for event in calls]
     assert sorted(kinds) == ["LateRun", "RunSuccess", "RunSuccess", "SkippedSlots"]
-    assert [event.result for event in told if type(event) is RunSuccess] == [Sum(total=3)] * 2
+    assert [event.result for event in calls if type(event) is RunSuccess] == [Sum(total=3)] * 2
 
 
 async def test_the_run_of_a_hook_starts_no_further_hook() -> None:
-    told: list[RunFailure] = []
+    calls: list[RunFailure] = []
 
     @workflow(id="notify")
     async def notify(ctx: Any, failure: RunFailure) -> None:
-        told.append(failure)
+        calls.append(failure)
         raise OSError("no route to the pager")
 
     @workflow(id="report")
@@ -433,7 +433,7 @@ async def test_the_run_of_a_hook_starts_no_further_hook() -> None:
         await report.invoke(t.client)
         await t.advance(minutes=1)
         await t.advance(minutes=1)
-    assert [failure.workflow_id for failure in told] == ["report"]
+    assert [failure.workflow_id for failure in calls] == ["report"]
 
 
 def test_a_workflow_that_cannot_be_a_hook_is_refused(client: PolosClient) -> None:
@@ -523,13 +523,13 @@ def test_a_function_that_no_event_can_be_passed_to_is_refused(hook: Any, reason:
 
 
 async def test_on_skipped_is_called_once_for_each_skip() -> None:
-    told: list[SkippedSlots] = []
+    calls: list[SkippedSlots] = []
     for_all: list[SkippedSlots] = []
 
     @workflow(
         id="report",
         schedule={"cron": "0 * * * *", "overlap": "skip", "skip": ["2026-03-02"]},
-        on_skipped=told.append,
+        on_skipped=calls.append,
     )
     async def report(ctx: Any, slot: SchedulePayload) -> None:
         if slot.timestamp == _utc(1, 13):
@@ -539,17 +539,19 @@ async def test_on_skipped_is_called_once_for_each_skip() -> None:
         (schedule,) = await schedules.list(t.client)
         await schedules.skip(t.client, schedule.id)
         await t.advance(hours=2)
-        assert [(each.timestamp.hour, each.reason) for each in told] == [(12, "skipped on request")]
+        assert [(each.timestamp.hour, each.reason) for each in calls] == [
+            (12, "skipped on request")
+        ]
         await t.advance(hours=1)
         await t.advance(days=2)
-    slots = [(each.timestamp, each.until, each.count) for each in told[1:]]
+    slots = [(each.timestamp, each.until, each.count) for each in calls[1:]]
     assert slots[0] == (_utc(1, 14), _utc(1, 14), 1)
     assert (slots[1][0], slots[-1][1]) == (_utc(2, 0), _utc(2, 23))
     assert sum(count for _, _, count in slots[1:]) == 24
-    assert {(each.workflow_id, each.schedule_id, each.key) for each in told} == {
+    assert {(each.workflow_id, each.schedule_id, each.key) for each in calls} == {
         ("report", schedule.id, "global")
     }
-    assert for_all == told
+    assert for_all == calls
 
 
 def _utc(day: int, hour: int, minute: int = 0) -> datetime:
@@ -559,12 +561,12 @@ def _utc(day: int, hour: int, minute: int = 0) -> datetime:
 async def test_on_late_is_called_once_while_the_run_has_not_started(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told: list[LateRun] = []
+    calls: list[LateRun] = []
 
     @workflow(
         id="report",
         schedule={"cron": "0 * * * *", "overlap": "buffer_all"},
-        on_late=told.append,
+        on_late=calls.append,
         late_after=timedelta(minutes=5),
     )
     async def report(ctx: Any) -> None:
@@ -572,12 +574,12 @@ async def test_on_late_is_called_once_while_the_run_has_not_started(
 
     async with clock("2026-03-01T11:30+00:00") as t:
         await t.advance(hours=1, minutes=34)
-        assert told == [], "the first run started in time, and the second is not late yet"
+        assert calls == [], "the first run started in time, and the second is not late yet"
         await t.advance(minutes=2)
-        (late,) = told
+        (late,) = calls
         (waiting,) = await runs.list(t.client, status="queued")
         await t.advance(minutes=20)
-    assert told == [late]
+    assert calls == [late]
     assert (late.workflow_id, late.run_id, late.key) == ("report", waiting.id, "global")
     assert (late.schedule_id, late.timestamp) == (waiting.schedule_id, _utc(1, 13))
     assert late.deadline == _utc(1, 13, 5)
@@ -585,18 +587,18 @@ async def test_on_late_is_called_once_while_the_run_has_not_started(
 
 
 async def test_a_run_that_is_created_too_late_is_late() -> None:
-    told: list[LateRun] = []
+    calls: list[LateRun] = []
 
     @workflow(id="report", schedule=True)
     async def report() -> None:
         pass
 
-    async with clock("2026-03-01T11:30+00:00", on_late=told.append, late_after=300) as t:
+    async with clock("2026-03-01T11:30+00:00", on_late=calls.append, late_after=300) as t:
         await schedules.create(t.client, workflow=report, at=_utc(1, 11, 28), key="in time")
         await schedules.create(t.client, workflow=report, at=_utc(1, 11, 20), key="late")
         await t.advance(minutes=1)
         assert len(await runs.list(t.client, status="succeeded")) == 2
-    assert [(late.key, late.timestamp, late.deadline) for late in told] == [
+    assert [(late.key, late.timestamp, late.deadline) for late in calls] == [
         ("late", _utc(1, 11, 20), _utc(1, 11, 25))
     ]
 
@@ -624,9 +626,9 @@ async def test_a_recorded_hook_that_raises_is_not_called_again(
 
 
 async def test_a_worker_that_starts_later_calls_the_hook_of_a_skip(own_database: str) -> None:
-    told: asyncio.Queue[SkippedSlots] = asyncio.Queue()
+    calls: asyncio.Queue[SkippedSlots] = asyncio.Queue()
 
-    @workflow(id="report", schedule="0 0 1 1 *", on_skipped=told.put)
+    @workflow(id="report", schedule="0 0 1 1 *", on_skipped=calls.put)
     async def report() -> None:
         pass
 
@@ -635,11 +637,11 @@ async def test_a_worker_that_starts_later_calls_the_hook_of_a_skip(own_database:
             (schedule,) = await schedules.list(client)
         await schedules.skip(client, schedule.id)
         async with Worker(client):
-            skipped = await told.get()
+            skipped = await calls.get()
         async with Worker(client):
             pass
     assert (skipped.schedule_id, skipped.reason) == (schedule.id, "skipped on request")
-    assert told.empty()
+    assert calls.empty()
 
 
 def test_late_after_is_needed_and_checked() -> None:

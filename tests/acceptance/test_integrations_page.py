@@ -97,8 +97,8 @@ async def test_structlog(polos_clock: VirtualTime, capsys: pytest.CaptureFixture
 
     handle = await job.invoke(polos_clock.client)
     await handle.result()
-    told = json.loads(capsys.readouterr().out)
-    assert told == {
+    logged = json.loads(capsys.readouterr().out)
+    assert logged == {
         "event": "here", "amount": 3, "run_id": handle.id, "workflow": "job", "key": "global",
     }  # fmt: skip
 

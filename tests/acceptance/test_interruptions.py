@@ -55,10 +55,10 @@ APP = """
             await asyncio.Event().wait()
         return ctx.interruptions
 
-    def told(failure):
+    def report(failure):
         note(f"{failure.workflow_id} failed: {type(failure.error).__name__}")
 
-    @workflow(id="poison", max_interruptions=LIMIT, on_failure=told, schedule=True, retries=3)
+    @workflow(id="poison", max_interruptions=LIMIT, on_failure=report, schedule=True, retries=3)
     async def poison(ctx: WorkflowContext):
         note(f"poison {ctx.interruptions}")
         begin()

@@ -55,16 +55,16 @@ async def test_a_worker_of_another_client_on_the_same_database_has_it_too(
 
 
 async def test_many_at_once_are_no_more_than_there_are_permits(client: PolosClient) -> None:
-    under_way = 0
+    in_progress = 0
     most = 0
 
     @workflow
     async def counted() -> None:
-        nonlocal under_way, most
-        under_way += 1
-        most = max(most, under_way)
+        nonlocal in_progress, most
+        in_progress += 1
+        most = max(most, in_progress)
         await asyncio.sleep(0)
-        under_way -= 1
+        in_progress -= 1
 
     async with Worker(client, app="tests", concurrency=5):
         await asyncio.gather(*(counted.run(client, timeout=60) for _ in range(200)))

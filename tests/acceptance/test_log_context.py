@@ -110,10 +110,10 @@ async def test_an_error_of_a_run_says_which(polos_clock: VirtualTime, written: i
 
 
 async def test_structlog_events_carry_the_run_too(polos_clock: VirtualTime) -> None:
-    told: list[Any] = []
+    events: list[Any] = []
 
     def keep(logger: Any, method: str, event: Any) -> Any:
-        told.append(dict(event))
+        events.append(dict(event))
         raise structlog.DropEvent
 
     logger = structlog.wrap_logger(None, processors=[polos.logging.add_run, keep])
@@ -125,7 +125,7 @@ async def test_structlog_events_carry_the_run_too(polos_clock: VirtualTime) -> N
     handle = await job.invoke(polos_clock.client)
     await handle.result()
     logger.info("outside")
-    assert told == [
+    assert events == [
         {"event": "inside", "key": "mine", "run_id": handle.id, "workflow": "job"},
         {"event": "outside"},
     ]

@@ -171,8 +171,8 @@ async def test_a_service_that_is_down_affects_no_run(
     async with clock(START, middleware=[polos.ping(f"http://{service.host}/check")]) as t:
         assert await job.run(t.client) == 1
     assert {service.take()[0], service.take()[0]} == {"/check/start", "/check"}
-    told = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert told == ["the ping of a start failed", "on_success of middleware `Ping` failed"]
+    messages = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert messages == ["the ping of a start failed", "on_success of middleware `Ping` failed"]
 
 
 @pytest.mark.parametrize(

@@ -317,9 +317,9 @@ async def test_only_the_database_of_its_worker_is_waited_for() -> None:
             try:
                 await schedules.list(other)
             except StoreUnavailableError:
-                return "told at once"
+                return "failed at once"
         return "answered"
 
     async with polos.testing.clock(START) as t:
         handle = await asks_elsewhere.invoke(t.client)
-        assert await handle.result(timedelta(minutes=1)) == "told at once"
+        assert await handle.result(timedelta(minutes=1)) == "failed at once"

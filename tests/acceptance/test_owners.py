@@ -197,6 +197,6 @@ async def test_a_long_list_of_retired_schedules_names_ten_and_counts_the_others(
         workflow(id="other", schedule="0 9 * * *")(job)
         async with Worker(client, app="shop"):
             await eventually(lambda: "retired the schedules" in caplog.text)
-    (told,) = [record.message for record in caplog.records if "retired" in record.message]
-    assert told.count("`job-") == 10
-    assert " and 2 more" in told
+    (message,) = [record.message for record in caplog.records if "retired" in record.message]
+    assert message.count("`job-") == 10
+    assert " and 2 more" in message

@@ -450,8 +450,8 @@ async def test_a_worker_has_at_most_as_many_processes_as_it_may(
 
     @workflow
     async def waits(ctx: WorkflowContext, n: int) -> int:
-        told, answer = pipes[n].path, answers[n].path
-        return await ctx.step.run("wait", f.wait_for, told, answer, process=True)
+        started, answer = pipes[n].path, answers[n].path
+        return await ctx.step.run("wait", f.wait_for, started, answer, process=True)
 
     async with worker(client, processes=2) as running:
         handles = [await waits.invoke(client, n) for n in range(2)]
@@ -573,15 +573,15 @@ def test_the_tests_of_the_page_pass(tmp_path: Path) -> None:
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
     )
     command = [sys.executable, "-m", "pytest", "-p", "pytest_polos", "-W", "error"]
-    played = subprocess.run(
+    completed = subprocess.run(
         [*command, "-p", "no:cacheprovider", "--import-mode=importlib", tmp_path],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(page.parents[1] / "python")},
         capture_output=True,
         text=True,
     )
-    assert played.returncode == 0, played.stdout
-    assert f"{len(tests)} passed" in played.stdout
+    assert completed.returncode == 0, completed.stdout
+    assert f"{len(tests)} passed" in completed.stdout
 
 
 async def test_an_injected_fault_replaces_the_process() -> None:

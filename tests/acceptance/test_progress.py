@@ -60,13 +60,13 @@ async def test_a_handler_shows_how_far_it_is(client: PolosClient, eventually: Ev
 async def test_a_sync_handler_and_its_steps_report_too(
     client: PolosClient, eventually: Eventually
 ) -> None:
-    go_on = threading.Event()
+    proceed = threading.Event()
 
     @workflow
     def reads(ctx: SyncWorkflowContext) -> None:
         def step() -> None:
             ctx.progress(message="in a step")
-            go_on.wait(30)
+            proceed.wait(30)
 
         ctx.step.run("step", step)
 
@@ -75,7 +75,7 @@ async def test_a_sync_handler_and_its_steps_report_too(
         progress = await eventually(handle.progress)
         assert (progress.fraction, progress.message) == (None, "in a step")
         assert str(progress) == "in a step"
-        go_on.set()
+        proceed.set()
         await handle.result(timeout=30)
 
 

@@ -133,9 +133,9 @@ async def test_retry_on_applies_to_each_failure_again() -> None:
 async def test_the_log_and_on_failure_say_that_a_failure_is_not_retried(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    told: list[str] = []
+    failures: list[str] = []
 
-    @workflow(id="failing", retries=3, on_failure=lambda failure: told.append(failure.run_id))
+    @workflow(id="failing", retries=3, on_failure=lambda failure: failures.append(failure.run_id))
     async def failing() -> None:
         raise PermanentError("the card was declined")
 
@@ -147,7 +147,7 @@ async def test_the_log_and_on_failure_say_that_a_failure_is_not_retried(
     assert line.message.endswith(
         "failed in attempt 1 of 4; it is not retried: it is a `PermanentError`"
     )
-    assert told == [handle.id]
+    assert failures == [handle.id]
 
 
 async def test_a_failure_without_retries_has_nothing_to_explain(

@@ -324,9 +324,9 @@ async def test_a_step_whose_result_cant_be_stored_is_recorded_as_failed() -> Non
         try:
             await ctx.step.run("connect", connect)
         except StepSerializationError as error:
-            told = str(error)
+            text = str(error)
         await ctx.step.sleep("a day", timedelta(days=1))
-        return told
+        return text
 
     async with polos.testing.clock(START) as t:
         handle = await careless.invoke(t.client)

@@ -344,12 +344,12 @@ async def test_backfilled_runs_follow_one_another() -> None:
 async def test_a_backfill_payload_describes_its_own_slot() -> None:
     seen: list[SchedulePayload] = []
 
-    @workflow(id="told", schedule=True)
-    async def told(ctx: WorkflowContext, payload: SchedulePayload) -> None:
+    @workflow(id="describe", schedule=True)
+    async def describe(ctx: WorkflowContext, payload: SchedulePayload) -> None:
         seen.append(payload)
 
     async with polos.testing.clock("2026-01-01T12:30+00:00") as t:
-        id = await schedules.create(t.client, "told", "0 * * * *", timezone="Asia/Tokyo")
+        id = await schedules.create(t.client, "describe", "0 * * * *", timezone="Asia/Tokyo")
         slots = await schedules.backfill(t.client, id, at(3), at(5))
         await t.advance(minutes=1)
     assert [payload.timestamp for payload in seen] == slots == [at(3), at(4)]
@@ -541,12 +541,12 @@ async def test_jitter_is_the_same_for_a_slot_every_time() -> None:
 async def test_input_is_kept_until_it_is_changed() -> None:
     seen: list[Any] = []
 
-    @workflow(id="told", schedule=True)
-    async def told(ctx: WorkflowContext) -> None:
+    @workflow(id="describe", schedule=True)
+    async def describe(ctx: WorkflowContext) -> None:
         seen.append(ctx.input)
 
     async with polos.testing.clock(START) as t:
-        id = await schedules.create(t.client, "told", "0 * * * *", input={"n": 1})
+        id = await schedules.create(t.client, "describe", "0 * * * *", input={"n": 1})
         await t.advance(hours=1)
         await schedules.update(t.client, id, overlap="skip")
         await t.advance(hours=1)

@@ -154,7 +154,7 @@ async def test_a_step_that_takes_too_long_fails_and_is_retried() -> None:
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            cancelled.append("told")
+            cancelled.append("slow")
             raise
 
     @workflow
@@ -166,7 +166,7 @@ async def test_a_step_that_takes_too_long_fails_and_is_retried() -> None:
         await t.advance(minutes=1)
         with pytest.raises(StepError, match=r"2 times.*TimeoutError.*slow.*0:00:05"):
             await handle.result()
-    assert cancelled == ["told"] * 2
+    assert cancelled == ["slow"] * 2
 
 
 async def test_a_sync_step_that_hangs_is_given_up(client: PolosClient) -> None:
@@ -199,7 +199,7 @@ async def test_a_name_that_is_used_twice_is_a_clear_error(client: PolosClient) -
 
 
 @pytest.mark.parametrize("name", ["", " a", "a\0", "x" * 256, 5, None])
-async def test_odd_step_names_are_refused(client: PolosClient, name: Any) -> None:
+async def test_invalid_step_names_are_refused(client: PolosClient, name: Any) -> None:
     @workflow
     async def odd(ctx: WorkflowContext) -> None:
         await ctx.step.run(name, str)
@@ -210,7 +210,7 @@ async def test_odd_step_names_are_refused(client: PolosClient, name: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"retries": -1}, "retries.*-1"),
         ({"retries": True}, "retries.*True"),
@@ -219,15 +219,15 @@ async def test_odd_step_names_are_refused(client: PolosClient, name: Any) -> Non
         ({"retries": 1, "backoff": -1}, "backoff.*-1"),
     ],
 )
-async def test_odd_step_options_are_refused(
-    client: PolosClient, options: dict[str, Any], told: str
+async def test_invalid_step_options_are_refused(
+    client: PolosClient, options: dict[str, Any], expected: str
 ) -> None:
     @workflow
     async def odd(ctx: WorkflowContext) -> None:
         await ctx.step.run("step", str, **options)
 
     async with worker(client):
-        with pytest.raises(InvalidArgumentError, match=told):
+        with pytest.raises(InvalidArgumentError, match=expected):
             await odd.run(client, timeout=30)
 
 

@@ -156,8 +156,8 @@ async def test_a_ledger_is_in_order_when_an_hour_comes_twice() -> None:
 
     async with polos.testing.clock("2026-11-01T01:30-04:00") as t:
         await t.advance(hours=2)
-        told = [f"{entry.timestamp:%H:%M%z}" for entry in await t.ledger(workflow=often)]
-    assert told == [
+        times = [f"{entry.timestamp:%H:%M%z}" for entry in await t.ledger(workflow=often)]
+    assert times == [
         "01:40-0400", "01:00-0500", "01:20-0500", "01:40-0500", "02:00-0500", "02:20-0500",
     ]  # fmt: skip
 

@@ -124,8 +124,8 @@ async def test_slots_that_come_due_without_a_worker_are_caught_up_with() -> None
         await t.advance(hours=1)
         ledger = await t.ledger(workflow=hourly)
     assert ran == [1, 6, 7]
-    fates = [(entry.timestamp.hour, entry.status, entry.count) for entry in ledger]
-    assert fates == [(1, "ran", 1), (2, "missed", 4), (6, "ran", 1), (7, "ran", 1)]
+    outcomes = [(entry.timestamp.hour, entry.status, entry.count) for entry in ledger]
+    assert outcomes == [(1, "ran", 1), (2, "missed", 4), (6, "ran", 1), (7, "ran", 1)]
 
 
 async def test_a_stopped_worker_releases_its_runs() -> None:
@@ -147,7 +147,7 @@ async def test_a_stopped_worker_releases_its_runs() -> None:
 
 
 async def test_a_handler_that_ignores_the_crash_records_nothing() -> None:
-    told: list[str] = []
+    reached: list[str] = []
     begun = asyncio.Event()
 
     @workflow
@@ -156,11 +156,11 @@ async def test_a_handler_that_ignores_the_crash_records_nothing() -> None:
             begun.set()
             await asyncio.Event().wait()
         except asyncio.CancelledError:
-            told.append("cancelled")
+            reached.append("cancelled")
         try:
-            await ctx.step.run("cleanup", told.append, "cleanup")
+            await ctx.step.run("cleanup", reached.append, "cleanup")
         except asyncio.CancelledError:
-            told.append("refused")
+            reached.append("refused")
         return "anyway"
 
     async with polos.testing.clock(START) as t:
@@ -169,7 +169,7 @@ async def test_a_handler_that_ignores_the_crash_records_nothing() -> None:
             await asyncio.gather(handle.result(), crash_when(begun, t))
         assert await handle.status() == "running"
         assert await t.steps(handle) == []
-    assert told == ["cancelled", "refused"]
+    assert reached == ["cancelled", "refused"]
 
 
 async def crash_when(begun: asyncio.Event, t: polos.testing.VirtualTime) -> None:
@@ -298,13 +298,13 @@ async def test_while_the_database_is_down_handlers_wait_and_nothing_is_lost() ->
 
 
 async def test_a_step_that_ends_in_an_outage_is_recorded_after_it() -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
+    begun, proceed = asyncio.Event(), asyncio.Event()
     executed = []
 
     @workflow
     async def order(ctx: WorkflowContext) -> str:
         begun.set()
-        await ctx.step.run("charge", go_on.wait)
+        await ctx.step.run("charge", proceed.wait)
         executed.append("charge")
         return "charged"
 
@@ -313,7 +313,7 @@ async def test_a_step_that_ends_in_an_outage_is_recorded_after_it() -> None:
         turning = asyncio.create_task(t.advance(seconds=1))
         await begun.wait()
         with t.outage():
-            go_on.set()
+            proceed.set()
             await turning
             await t.advance(minutes=5)
             assert executed == []

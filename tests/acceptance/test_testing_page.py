@@ -22,15 +22,15 @@ def test_the_examples_pass(tmp_path: Path) -> None:
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
     )
-    played = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "pytest_polos", "-W", "error", "--strict-markers",
          "-p", "no:cacheprovider", "--import-mode=importlib", tmp_path],
         cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
         capture_output=True, text=True,
     )  # fmt: skip
-    assert played.returncode == 0, played.stdout
+    assert completed.returncode == 0, completed.stdout
     expected = sum(block.count("def test_") for block in blocks)
-    assert re.search(rf"{expected + 2} passed", played.stdout), "one has three parameters"
+    assert re.search(rf"{expected + 2} passed", completed.stdout), "one has three parameters"
 
 
 def test_what_it_names_exists() -> None:

@@ -70,7 +70,7 @@ def test_a_sync_test_here(polos_clock: BlockingVirtualTime) -> None:
 
 
 def test_the_plugin_imports_nothing_of_polos_before_a_fixture_is_used(run_pytest: Pytest) -> None:
-    played = run_pytest("""
+    completed = run_pytest("""
         import sys
         def test_without():
             assert "pytest_polos" in sys.modules
@@ -78,13 +78,13 @@ def test_the_plugin_imports_nothing_of_polos_before_a_fixture_is_used(run_pytest
         def test_with(polos_clock):
             assert "polos" in sys.modules
     """)
-    assert "2 passed" in played.stdout, played.stdout
+    assert "2 passed" in completed.stdout, completed.stdout
 
 
 @pytest.mark.parametrize("mode", ["auto", "strict"])
 def test_it_works_with_pytest_asyncio(run_pytest: Pytest, mode: str) -> None:
     mark = "@pytest.mark.asyncio" if mode == "strict" else ""
-    played = run_pytest(
+    completed = run_pytest(
         WORKFLOWS
         + f"""
 {mark}
@@ -101,11 +101,11 @@ class TestClass:
 """,
         mode=mode,
     )
-    assert "2 passed" in played.stdout, played.stdout
+    assert "2 passed" in completed.stdout, completed.stdout
 
 
 def test_it_works_with_anyio_s_plugin(run_pytest: Pytest) -> None:
-    played = run_pytest(
+    completed = run_pytest(
         WORKFLOWS
         + """
 @pytest.fixture
@@ -123,11 +123,11 @@ async def test_it(first_day, polos_clock):
 """,
         mode="anyio",
     )
-    assert "1 passed" in played.stdout, played.stdout
+    assert "1 passed" in completed.stdout, completed.stdout
 
 
 def test_a_failing_test_says_what_happened(run_pytest: Pytest) -> None:
-    played = run_pytest(
+    completed = run_pytest(
         WORKFLOWS
         + """
 async def test_async(polos_clock):
@@ -144,15 +144,15 @@ async def test_idle_fault(polos_clock):
     await polos_clock.advance(days=1)
 """
     )
-    assert "3 failed" in played.stdout, played.stdout
-    assert "2026-01-01 09:00:00+0000 daily failed: polos.exceptions.StepError" in played.stdout
-    assert "count: failed: ValueError: can't count" in played.stdout
-    assert "2026-01-01 09:00:00+0000 daily succeeded" in played.stdout
-    assert "a fault never happened: crash_at('cuont', when='before_commit')" in played.stdout
+    assert "3 failed" in completed.stdout, completed.stdout
+    assert "2026-01-01 09:00:00+0000 daily failed: polos.exceptions.StepError" in completed.stdout
+    assert "count: failed: ValueError: can't count" in completed.stdout
+    assert "2026-01-01 09:00:00+0000 daily succeeded" in completed.stdout
+    assert "a fault never happened: crash_at('cuont', when='before_commit')" in completed.stdout
 
 
 def test_workflows_of_a_test_are_forgotten(run_pytest: Pytest) -> None:
-    played = run_pytest(
+    completed = run_pytest(
         WORKFLOWS
         + """
 def test_one(polos_clock):
@@ -170,11 +170,11 @@ def test_three(polos_clock):
     assert len(polos_clock.runs()) == 1
 """
     )
-    assert "3 passed" in played.stdout, played.stdout
+    assert "3 passed" in completed.stdout, completed.stdout
 
 
 def test_nothing_is_left_behind_when_another_fixture_fails(run_pytest: Pytest) -> None:
-    played = run_pytest(
+    completed = run_pytest(
         WORKFLOWS
         + """
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_two(polos_clock):
     polos_clock.advance(days=1)
 """
     )
-    assert "1 passed, 1 error" in played.stdout, played.stdout
+    assert "1 passed, 1 error" in completed.stdout, completed.stdout
 
 
 def test_a_wrong_marker_is_named(run_pytest: Pytest) -> None:
@@ -206,7 +206,7 @@ def test_{number}(polos_clock):
 """
         for number, marker in enumerate(said_of)
     ]
-    played = run_pytest(WORKFLOWS + "".join(tests))
-    assert "1 failed, 3 errors" in played.stdout, played.stdout
+    completed = run_pytest(WORKFLOWS + "".join(tests))
+    assert "1 failed, 3 errors" in completed.stdout, completed.stdout
     for said in said_of.values():
-        assert said in played.stdout
+        assert said in completed.stdout

@@ -30,26 +30,26 @@ def endless_workflow() -> tuple[Workflow[Any, None], asyncio.Event]:
 async def test_a_run_whose_handler_ignores_its_timeout_fails(
     database: Path | str, client: PolosClient
 ) -> None:
-    told, go_on = asyncio.Event(), asyncio.Event()
+    cancelled, proceed = asyncio.Event(), asyncio.Event()
     ended = asyncio.Event()
 
     @workflow(timeout=0.01)
     async def stubborn() -> None:
-        while not go_on.is_set():
+        while not proceed.is_set():
             try:
-                await go_on.wait()
+                await proceed.wait()
             except asyncio.CancelledError:
-                told.set()
+                cancelled.set()
         ended.set()
 
     async with PolosClient(database) as own:
         try:
             async with Worker(own, drain=0):
                 handle = await stubborn.invoke(client)
-                await told.wait()
+                await cancelled.wait()
             check_timed_out(await runs.get(client, handle.id))
         finally:
-            go_on.set()  # otherwise the test's loop could not end
+            proceed.set()  # otherwise the test's loop could not end
         await ended.wait()
         check_timed_out(await runs.get(client, handle.id))
 

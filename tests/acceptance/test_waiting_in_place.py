@@ -51,13 +51,13 @@ async def test_a_sync_handler_that_waits_beside_its_own_thread_is_called_once(
     client: PolosClient,
 ) -> None:
     entered: list[str] = []
-    reached, go_on = threading.Event(), asyncio.Event()
+    reached, proceed = threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
     @workflow
     async def slow() -> None:
         reached.set()
-        await go_on.wait()
+        await proceed.wait()
 
     @workflow
     async def second() -> str:
@@ -75,7 +75,7 @@ async def test_a_sync_handler_that_waits_beside_its_own_thread_is_called_once(
         thread.start()
         assert reached.wait(30)
         answer = ctx.step.invoke(second)
-        loop.call_soon_threadsafe(go_on.set)
+        loop.call_soon_threadsafe(proceed.set)
         thread.join()
         return answer
 

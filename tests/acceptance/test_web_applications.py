@@ -18,29 +18,29 @@ from polos import InvalidArgumentError, PolosClient, SchedulePayload, schedules,
 
 
 @pytest.fixture
-def told() -> list[str]:
+def events() -> list[str]:
     return []
 
 
-def own_lifespan(told: list[str]) -> Any:
+def own_lifespan(events: list[str]) -> Any:
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[dict[str, Any]]:
-        told.append("pool opened")
+        events.append("pool opened")
         yield {"pool": "the pool"}
-        told.append("pool closed")
+        events.append("pool closed")
 
     return lifespan
 
 
 async def test_fastapi_with_its_own_lifespan(
-    client: PolosClient, told: list[str], served: Any
+    client: PolosClient, events: list[str], served: Any
 ) -> None:
     @workflow(schedule=True)
     async def digest(ctx: Any, payload: SchedulePayload) -> str:
-        told.append(f"digest for {payload.key}")
+        events.append(f"digest for {payload.key}")
         return payload.key
 
-    app = FastAPI(lifespan=polos.lifespan(client, own_lifespan(told), concurrency=3))
+    app = FastAPI(lifespan=polos.lifespan(client, own_lifespan(events), concurrency=3))
 
     @app.put("/users/{user}/digest")
     async def subscribe(request: Request, user: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ async def test_fastapi_with_its_own_lifespan(
     async with served(app) as web:
         answer = await web.put("/users/ada/digest")
         assert answer.json() == {"result": "ada", "pool": "the pool"}
-    assert told == ["pool opened", "digest for ada", "pool closed"]
+    assert events == ["pool opened", "digest for ada", "pool closed"]
 
 
 async def test_starlette_without_one(client: PolosClient, served: Any) -> None:
@@ -69,23 +69,23 @@ async def test_starlette_without_one(client: PolosClient, served: Any) -> None:
 
 
 async def test_handlers_end_before_what_they_use_is_closed(
-    client: PolosClient, told: list[str]
+    client: PolosClient, events: list[str]
 ) -> None:
     begun = asyncio.Event()
 
     @workflow
     async def slow(ctx: Any) -> None:
-        told.append("begun")
+        events.append("begun")
         begun.set()
         await ctx.step.run("wait", asyncio.sleep, 0.05)
-        told.append("ended")
+        events.append("ended")
 
-    context = polos.lifespan(client, own_lifespan(told))
+    context = polos.lifespan(client, own_lifespan(events))
     async with context(None) as state:
         assert state == {"pool": "the pool"}
         handle = await slow.invoke(client)
         await begun.wait()
-    assert told == ["pool opened", "begun", "ended", "pool closed"]
+    assert events == ["pool opened", "begun", "ended", "pool closed"]
     assert await handle.status() == "succeeded"
 
 
@@ -101,13 +101,13 @@ async def test_if_the_application_fails_to_start_no_worker_starts(client: PolosC
 
 
 async def test_if_the_worker_fails_to_start_the_application_closes(
-    told: list[str], tmp_path: Any
+    events: list[str], tmp_path: Any
 ) -> None:
     (tmp_path / "no.db").mkdir()
     with pytest.raises(polos.StoreError):
-        async with polos.lifespan(PolosClient(tmp_path / "no.db"), own_lifespan(told))(None):
+        async with polos.lifespan(PolosClient(tmp_path / "no.db"), own_lifespan(events))(None):
             raise AssertionError("it started")
-    assert told == ["pool opened"], "like any error in a lifespan, it is raised at its yield"
+    assert events == ["pool opened"], "like any error in a lifespan, it is raised at its yield"
 
 
 def test_a_wrong_lifespan_is_named(client: PolosClient) -> None:

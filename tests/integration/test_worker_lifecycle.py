@@ -125,12 +125,12 @@ async def test_a_run_that_is_claimed_while_the_worker_starts_is_executed(
 
 
 async def test_stopping_waits_for_what_runs_and_takes_nothing_new(client: PolosClient) -> None:
-    entered, go_on = asyncio.Event(), asyncio.Event()
+    entered, proceed = asyncio.Event(), asyncio.Event()
 
     @workflow
     async def slow() -> str:
         entered.set()
-        await go_on.wait()
+        await proceed.wait()
         return "finished"
 
     worker = Worker(client, app="tests", drain=30)
@@ -140,7 +140,7 @@ async def test_stopping_waits_for_what_runs_and_takes_nothing_new(client: PolosC
     worker.stop()
     late = await slow.invoke(client)
     assert not running.done()
-    go_on.set()
+    proceed.set()
     await asyncio.wait_for(running, 30)
     assert await first.result(30) == "finished"
     assert await late.status() == "queued"
@@ -258,7 +258,7 @@ async def test_no_more_than_concurrency_run_at_once_and_the_rest_stay_queued(
     client: PolosClient,
 ) -> None:
     at_once: list[int] = []
-    go_on, full = asyncio.Event(), asyncio.Event()
+    proceed, full = asyncio.Event(), asyncio.Event()
     running = 0
 
     @workflow
@@ -268,14 +268,14 @@ async def test_no_more_than_concurrency_run_at_once_and_the_rest_stay_queued(
         at_once.append(running)
         if running == 3:
             full.set()
-        await go_on.wait()
+        await proceed.wait()
         running -= 1
 
     handles = [await limited.invoke(client) for _ in range(10)]
     async with Worker(client, app="tests", concurrency=3):
         await asyncio.wait_for(full.wait(), 30)
         assert len(await runs.list(client, status="queued")) == 7
-        go_on.set()
+        proceed.set()
         for handle in handles:
             await handle.result(30)
     assert max(at_once) == 3

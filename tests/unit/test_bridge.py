@@ -173,8 +173,8 @@ async def test_answers_that_lack_memory_come_when_there_is_some(
 ) -> None:
     loop = asyncio.get_running_loop()
     client = PolosClient()
-    poor = LowMemory(allocations, monkeypatch)
-    poor.bridge = bridge = LoopBridge(loop)
+    low_memory = LowMemory(allocations, monkeypatch)
+    low_memory.bridge = bridge = LoopBridge(loop)
     try:
         # Nothing awaits them, since a future without memory to complete can't be helped.
         answers: list[asyncio.Future[str]] = [loop.create_future() for _ in range(30)]
@@ -183,12 +183,12 @@ async def test_answers_that_lack_memory_come_when_there_is_some(
 
         async def all_have_come() -> None:
             while not all(answer.done() for answer in answers):
-                await poor.has_listened.wait()
-                poor.has_listened.clear()
+                await low_memory.has_listened.wait()
+                low_memory.has_listened.clear()
 
         await asyncio.wait_for(all_have_come(), 30)
         assert {answer.result() for answer in answers} == {"[]"}
-        assert poor.count > 10
+        assert low_memory.count > 10
     finally:
         bridge.close()
         client.close()
@@ -206,15 +206,15 @@ async def test_runs_that_lack_memory_start_once_when_there_is_some(
         started[ctx.run_id] += 1
 
     client = PolosClient()
-    poor = LowMemory(allocations, monkeypatch)
+    low_memory = LowMemory(allocations, monkeypatch)
     async with Worker(client, workflows=[counted]) as worker:
         assert worker._executor is not None
         worker._executor.watchdog.close()  # it would start a thread, even without memory
-        poor.bridge = worker._executor.bridge
+        low_memory.bridge = worker._executor.bridge
         handles = await asyncio.gather(*(runs.invoke(client, counted) for _ in range(20)))
         await asyncio.wait_for(asyncio.gather(*(handle.result() for handle in handles)), 30)
     assert list(started.values()) == [1] * 20
-    assert poor.count > 10
+    assert low_memory.count > 10
     client.close()
 
 

@@ -143,8 +143,8 @@ def at(seconds: float | None) -> datetime | None:
 
 
 def test_steps_are_where_they_were_in_their_run():
-    story = RunTimes(began=10, ended=110, steps=[("succeeded", 10, 60), ("failed", 85, 110)])
-    line = charts.timeline(story.run(), NOW)
+    times = RunTimes(began=10, ended=110, steps=[("succeeded", 10, 60), ("failed", 85, 110)])
+    line = charts.timeline(times.run(), NOW)
     assert line.waited is not None
     assert line.waited.label == "waited 10 s to be started"
     (_, first), (_, second) = line.rows
@@ -155,16 +155,16 @@ def test_steps_are_where_they_were_in_their_run():
 
 
 def test_what_is_in_progress_extends_to_now():
-    story = RunTimes(steps=[("succeeded", 0, 1), ("waiting", 1, 1)])
-    line = charts.timeline(story.run(), NOW + timedelta(seconds=100))
+    times = RunTimes(steps=[("succeeded", 0, 1), ("waiting", 1, 1)])
+    line = charts.timeline(times.run(), NOW + timedelta(seconds=100))
     assert line.whole.width == pytest.approx(100.0)
     assert line.rows[1][1].x + line.rows[1][1].width == pytest.approx(100.0)
 
 
 @pytest.mark.parametrize("ended", [0, 1e-6, 1e-3, 1, 3_600, 86_400 * 400, 86_400 * 5_000])
 def test_runs_of_any_length_fit(ended: float):
-    story = RunTimes(ended=ended, steps=[("succeeded", 0, ended), ("succeeded", ended, ended)])
-    line = charts.timeline(story.run(), NOW)
+    times = RunTimes(ended=ended, steps=[("succeeded", 0, ended), ("succeeded", ended, ended)])
+    line = charts.timeline(times.run(), NOW)
     for _, bar in line.rows:
         assert 0 <= bar.x <= 100
         assert 0 < bar.width <= 100

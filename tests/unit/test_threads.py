@@ -13,16 +13,16 @@ from polos._runtime.threads import ThreadPool
 
 async def hold_a_thread(pool: ThreadPool) -> tuple[asyncio.Future[str], threading.Event]:
     """Occupy a thread of the pool; return what ends it."""
-    begun, go_on = threading.Event(), threading.Event()
+    begun, proceed = threading.Event(), threading.Event()
 
     def hold() -> str:
         begun.set()
-        go_on.wait(30)
+        proceed.wait(30)
         return "held"
 
     call = asyncio.ensure_future(pool.run(hold))
     await asyncio.to_thread(begun.wait, 30)
-    return call, go_on
+    return call, proceed
 
 
 async def test_a_pool_works_again_when_there_are_threads_again(
@@ -52,12 +52,12 @@ async def test_a_job_for_which_no_thread_can_be_started_waits_for_an_existing_th
     def refuse(self: threading.Thread) -> Any:
         raise RuntimeError("can't start new thread")
 
-    first, go_on = await hold_a_thread(pool)
+    first, proceed = await hold_a_thread(pool)
     with monkeypatch.context() as patched:
         patched.setattr(threading.Thread, "start", refuse)
         second = asyncio.ensure_future(pool.run(str, "behind it"))
         await asyncio.sleep(0)
-    go_on.set()
+    proceed.set()
     assert await asyncio.wait_for(first, 30) == "held"
     assert await asyncio.wait_for(second, 30) == "behind it"
     pool.close()
@@ -68,7 +68,7 @@ async def test_a_job_that_found_no_thread_gets_one_when_there_are_some_though_ot
 ) -> None:
     monkeypatch.setattr("polos._runtime.threads._RETRY_INTERVAL", 0)
     pool = ThreadPool(2, "tests")
-    first, go_on = await hold_a_thread(pool)
+    first, proceed = await hold_a_thread(pool)
     start = threading.Thread.start
     errors: list[Exception] = [RuntimeError("can't start new thread"), MemoryError()]
 
@@ -80,7 +80,7 @@ async def test_a_job_that_found_no_thread_gets_one_when_there_are_some_though_ot
     monkeypatch.setattr(threading.Thread, "start", refuse_at_first)
     assert await asyncio.wait_for(pool.run(str, "beside it"), 30) == "beside it"
     assert not first.done()
-    go_on.set()
+    proceed.set()
     assert await asyncio.wait_for(first, 30) == "held"
     pool.close()
 
@@ -151,8 +151,8 @@ async def test_a_pool_has_no_more_threads_than_its_size(eventually: Any) -> None
     waiting = [asyncio.ensure_future(pool.run(str, n)) for n in range(5)]
     await asyncio.sleep(0)
     assert pool._started == 2
-    for call, go_on in holds:
-        go_on.set()
+    for call, proceed in holds:
+        proceed.set()
         assert await asyncio.wait_for(call, 30) == "held"
     assert await asyncio.wait_for(asyncio.gather(*waiting), 30) == ["0", "1", "2", "3", "4"]
     pool.close()
@@ -161,13 +161,13 @@ async def test_a_pool_has_no_more_threads_than_its_size(eventually: Any) -> None
 
 async def test_a_pool_that_has_grown_for_a_while_shrinks_again(eventually: Any) -> None:
     pool = ThreadPool(1, "tests")
-    first, go_on = await hold_a_thread(pool)
+    first, proceed = await hold_a_thread(pool)
     second = asyncio.ensure_future(pool.run(str, "beside it"))
     pool.grow(1)
     assert await asyncio.wait_for(second, 30) == "beside it"
     pool.grow(-1)
     await eventually(lambda: pool._started == 1)
-    go_on.set()
+    proceed.set()
     await asyncio.wait_for(first, 30)
     assert await asyncio.wait_for(pool.run(str, "afterwards"), 30) == "afterwards"
     pool.close()

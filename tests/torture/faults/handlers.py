@@ -140,8 +140,8 @@ def f26(bench: Bench) -> None:
             may = ("failed", "succeeded") if workflow == "limited-step" else ("failed",)
             verdict.expect("I4", run.status in may, f"{what}: {run.status}")
             text = "" if run.error is None else f"{run.error.type} {run.error.message}"
-            is_told = "imeout" in text or "longer than" in text
-            verdict.expect("I12", run.status == "succeeded" or is_told, f"{what}: {text}")
+            is_described = "imeout" in text or "longer than" in text
+            verdict.expect("I12", run.status == "succeeded" or is_described, f"{what}: {text}")
         check_alive(bench, worker, "handlers that hang")
         said = worker.said
         verdict.expect(

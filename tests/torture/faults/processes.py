@@ -165,12 +165,12 @@ def f5b(bench: Bench) -> None:
 
 def check_room(bench: Bench, room: int) -> None:
     """I5: no process executed more runs at once than it has permits."""
-    under_way: Counter[int] = Counter()
+    in_progress: Counter[int] = Counter()
     for line in bench.recorded_lines():
         if line.step == "b" and line.kind in ("before", "after", "cancelled"):
-            under_way[line.pid] += 1 if line.kind == "before" else -1
-            text = f"{under_way[line.pid]} at once in a worker with room for {room}"
-            bench.verdict.expect("I5", under_way[line.pid] <= room, text)
+            in_progress[line.pid] += 1 if line.kind == "before" else -1
+            text = f"{in_progress[line.pid]} at once in a worker with room for {room}"
+            bench.verdict.expect("I5", in_progress[line.pid] <= room, text)
 
 
 def f6(bench: Bench) -> None:
