@@ -38,6 +38,9 @@ pub enum Error {
     /// No such limit in the project.
     #[error("there is no limit `{0}` in this project; `limits.list` shows those that workers declared")]
     LimitNotFound(String),
+    /// No such stored calendar in the project.
+    #[error("{0}")]
+    CalendarNotFound(String),
     /// No run of this backfill is stored.
     #[error(
         "there is no backfill `{0}`: no run of it is stored; finished runs are deleted after the retention period, \
@@ -73,6 +76,7 @@ impl From<Rejection> for Error {
             | Rejection::RunNotDue(_)
             | Rejection::TooManyEvents(_)
             | Rejection::SlotDecided(_)
+            | Rejection::CalendarInUse(_)
             | Rejection::WorkerGone
             | Rejection::Stale
             | Rejection::Fenced => Self::State(rejection.to_string()),

@@ -7,7 +7,7 @@ crashes, deploys, sleeping laptops, and clock changes.
 from typing import TYPE_CHECKING, Any
 
 from polos import _setup as _setup  # first: it tells the core where time-zone data is
-from polos import backfills, limits, runs, schedules, workers
+from polos import backfills, calendars, limits, runs, schedules, workers
 from polos._codec.known_classes import register_types
 from polos._codec.unknown_classes import StoredValue
 from polos._overview import overview
@@ -19,6 +19,7 @@ from polos.client import PolosClient
 from polos.context import SyncWorkflowContext, WorkflowContext
 from polos.exceptions import (
     BackfillNotFoundError,
+    CalendarNotFoundError,
     CodeChangedError,
     DuplicateStepError,
     DuplicateWorkflowError,
@@ -64,6 +65,8 @@ __all__ = [
     "BackfillInfo",
     "BackfillNotFoundError",
     "Backoff",
+    "Calendar",
+    "CalendarNotFoundError",
     "CodeChangedError",
     "Debounce",
     "DuplicateStepError",
@@ -127,6 +130,7 @@ __all__ = [
     "WorkflowNotSchedulableError",
     "__version__",
     "backfills",
+    "calendars",
     "lifespan",
     "limits",
     "overview",
@@ -144,6 +148,7 @@ if TYPE_CHECKING:
     from polos.hooks import LateRun, MissedSlots, RunFailure, RunSuccess, SkippedSlots
     from polos.models import (
         BackfillInfo,
+        Calendar,
         ErrorInfo,
         LedgerEntry,
         LimitInfo,
@@ -171,6 +176,7 @@ else:
         **dict.fromkeys(
             (
                 "BackfillInfo",
+                "Calendar",
                 "ErrorInfo",
                 "LedgerEntry",
                 "LimitInfo",

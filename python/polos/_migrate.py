@@ -129,6 +129,7 @@ def _report(moved: list[dict[str, Any]], path: str, url: str, as_json: bool) -> 
 
 _NAMES = {
     "run_limit": ("limit", "limits"),
+    "calendar": ("calendar", "calendars"),
     "workflow": ("workflow", "workflows"),
     "run": ("run", "runs"),
     "step": ("step", "steps"),

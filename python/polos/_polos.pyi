@@ -183,6 +183,7 @@ def compile_spec(
     max_runs: int | None = None,
     skip_dates: Sequence[str] = ...,
     skip_cron: Sequence[str] = ...,
+    calendars: Sequence[str] = ...,
     skip_calendar: bool = False,
     pause_after_failures: int | None = None,
     priority: int | None = None,

@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = [
     "BackfillNotFoundError",
+    "CalendarNotFoundError",
     "CodeChangedError",
     "DuplicateStepError",
     "DuplicateWorkflowError",
@@ -135,6 +136,10 @@ class RunNotFoundError(_LookupFailedError):
 
 class LimitNotFoundError(_LookupFailedError):
     """No limit with this name exists in the project: no worker has declared it."""
+
+
+class CalendarNotFoundError(_LookupFailedError):
+    """No stored calendar with this name exists in the project."""
 
 
 class BackfillNotFoundError(_LookupFailedError):

@@ -20,6 +20,7 @@ from polos._core.real_datetime import date, datetime
 from polos._display.notebook import Shown
 
 __all__ = [
+    "Calendar",
     "CatchUp",
     "Days",
     "ErrorInfo",
@@ -161,6 +162,9 @@ class Schedule(Shown):
     skip_cron: tuple[str, ...] = ()
     """The days to skip besides the dates of ``skip``, as it takes them: ``"cron:* * 1 * *"``."""
 
+    calendars: tuple[str, ...] = ()
+    """The names of the stored calendars whose dates are skipped besides."""
+
     def _fields_shown(self) -> dict[str, Any]:
         return {
             "workflow": self.workflow,
@@ -211,6 +215,7 @@ class Schedule(Shown):
             skipped=tuple(_known(slot, zone) for slot in core.get("skipped", ())),
             tags=dict(core.get("tags", {})),
             skip_cron=tuple(f"cron:{text}" for text in core.get("skip_cron", ())),
+            calendars=tuple(core.get("calendars", ())),
         )
 
 
@@ -590,6 +595,25 @@ class BackfillInfo:
     @classmethod
     def _from_core(cls, core: Mapping[str, Any]) -> Self:
         return cls(**core)
+
+
+@dataclass(frozen=True, slots=True)
+class Calendar:
+    """A stored calendar: days that schedules skip."""
+
+    name: str
+    dates: tuple[date, ...]
+    """Its dates, in order."""
+
+    updated_at: datetime
+
+    @classmethod
+    def _from_core(cls, core: Mapping[str, Any]) -> Self:
+        return cls(
+            name=core["name"],
+            dates=tuple(map(date.fromisoformat, core["dates"])),
+            updated_at=_known(core["updated_at"], _zone(None)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

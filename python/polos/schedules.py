@@ -174,8 +174,9 @@ async def create(
     :param priority: from 0 to 9; a run with a higher one starts earlier where runs wait for a
         worker or a limit. By default that of the workflow.
     :param skip: days without slots, in the schedule's zone: dates, texts such as ``2026-12-25``,
-        and cron expressions of whole days such as ``"cron:* * 1 * *"``, the first day of each
-        month. One expression needs no list.
+        cron expressions of whole days such as ``"cron:* * 1 * *"``, the first day of each month,
+        and names of stored calendars such as ``"us-holidays"`` (:mod:`polos.calendars`). One
+        expression or name needs no list.
     :param tags: names and values of your own, such as ``{"team": "billing"}``, by which
         :func:`list` and the command line find the schedule: at most 32, with names of up to 100
         characters and values of up to 255.
@@ -188,8 +189,9 @@ async def create(
         reads as ``ctx.input``.
 
     Raises :class:`InvalidScheduleError` (:class:`InvalidCronError`,
-    :class:`InvalidTimezoneError`), :class:`WorkflowNotFoundError` with the nearest id, or
-    :class:`WorkflowNotSchedulableError`. Then nothing is written.
+    :class:`InvalidTimezoneError`), :class:`WorkflowNotFoundError` with the nearest id,
+    :class:`CalendarNotFoundError`, or :class:`WorkflowNotSchedulableError`. Then nothing is
+    written.
     """
     checked_client(client)
     drafts = Drafts()
@@ -629,7 +631,7 @@ async def update(
     named = await schedule_id(client, id, workflow, key)
     new_input = None
     if "input" in changes:
-        known = registered((await get(client, named)).workflow)
+        known = registered(await _workflow_of(client, id, workflow, named))
         new_input = _input_change(known, changes.pop("input"))
     spec = normalise_schedule(changes, partial=True)
     new_tags = (spec.pop("tags") or {}) if "tags" in spec else None
@@ -812,7 +814,8 @@ async def trigger(
     named = await schedule_id(client, id, workflow, key)
     new_input = None
     if input is not ...:
-        new_input = _input_change(registered((await get(client, named)).workflow), input)
+        known = registered(await _workflow_of(client, id, workflow, named))
+        new_input = _input_change(known, input)
     request = requests.trigger(named, applies_overlap=overlap is not None, input=new_input)
     answer = await checked_client(client)._ask(request)
     return RunHandle(client, answer["run_id"])
@@ -929,6 +932,13 @@ def _explained(*, count: int, after: datetime | None, **options: Any) -> Explana
     given = {name: value for name, value in options.items() if value is not None}
     spec = normalise_schedule(given)
     calendar: Container[Any] | None = spec.pop("skip_calendar", None)
+    if spec["calendars"]:
+        name = spec["calendars"][0]
+        raise InvalidScheduleError(
+            f"skip: {shown(name)} names a stored calendar, which only a database has; give its "
+            f"dates here (`calendars.get(client, {name!r}).dates`), or see the slots of a schedule "
+            f"that exists with `schedules.upcoming`"
+        )
     text, _ = compile_spec(spec)
     start = _now_micros() if after is None else aware("after", after)
     zone = ZoneInfo(spec["timezone"])
@@ -1021,6 +1031,17 @@ def _now_micros() -> int:
 
 
 # --- arguments -------------------------------------------------------------------------------
+
+
+async def _workflow_of(
+    client: PolosClient,
+    schedule: str | Schedule | None,
+    workflow: str | Workflow[Any, Any] | None,
+    id: str,
+) -> str:
+    """Return the workflow of the schedule with this id. Reads it only if the call doesn't say."""
+    named = workflow_id(workflow) or getattr(schedule, "workflow", None)
+    return (await get(client, id)).workflow if named is None else str(named)
 
 
 def _input_change(known: Workflow[Any, Any] | None, value: Any) -> requests.InputChange:

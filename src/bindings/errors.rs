@@ -10,6 +10,7 @@ pyo3::import_exception!(polos.exceptions, InvalidScheduleError);
 pyo3::import_exception!(polos.exceptions, InvalidStateError);
 pyo3::import_exception!(polos.exceptions, InvalidTimezoneError);
 pyo3::import_exception!(polos.exceptions, BackfillNotFoundError);
+pyo3::import_exception!(polos.exceptions, CalendarNotFoundError);
 pyo3::import_exception!(polos.exceptions, LimitNotFoundError);
 pyo3::import_exception!(polos.exceptions, RunNotFoundError);
 pyo3::import_exception!(polos.exceptions, ScheduleNotFoundError);
@@ -32,6 +33,7 @@ pub fn to_exception(error: &Error) -> PyErr {
         Error::WorkflowNotSchedulable(_) => WorkflowNotSchedulableError::new_err(text),
         Error::ScheduleNotFound(_) => ScheduleNotFoundError::new_err(text),
         Error::BackfillNotFound(_) => BackfillNotFoundError::new_err(text),
+        Error::CalendarNotFound(_) => CalendarNotFoundError::new_err(text),
         Error::LimitNotFound(_) => LimitNotFoundError::new_err(text),
         Error::RunNotFound(_) | Error::NoFittingRun(_) => RunNotFoundError::new_err(text),
         Error::State(_) => InvalidStateError::new_err(text),

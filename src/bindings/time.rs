@@ -41,8 +41,8 @@ pub fn explain(spec: &str, count: usize, after: i64) -> PyResult<(String, Vec<i6
 #[pyfunction]
 #[pyo3(signature = (*, timezone, overlap, catch_up, max_catch_up, catch_up_window_us, jitter_us, cron=None,
                     every_us=None, at_us=None, start_at_us=None, end_at_us=None, max_runs=None,
-                    skip_dates=Vec::new(), skip_cron=Vec::new(), skip_calendar=false, pause_after_failures=None,
-                    priority=None, days=None, weeks=None))]
+                    skip_dates=Vec::new(), skip_cron=Vec::new(), calendars=Vec::new(), skip_calendar=false,
+                    pause_after_failures=None, priority=None, days=None, weeks=None))]
 #[expect(clippy::too_many_arguments, reason = "the fields of a specification, by name")]
 pub fn compile_spec(
     timezone: &str,
@@ -59,6 +59,7 @@ pub fn compile_spec(
     max_runs: Option<u64>,
     skip_dates: Vec<String>,
     skip_cron: Vec<String>,
+    calendars: Vec<String>,
     skip_calendar: bool,
     pause_after_failures: Option<u32>,
     priority: Option<u8>,
@@ -80,6 +81,7 @@ pub fn compile_spec(
         max_runs,
         skip_dates,
         skip_cron,
+        calendars,
         skip_calendar,
         pause_after_failures,
         priority,

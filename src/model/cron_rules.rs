@@ -2,6 +2,7 @@
 
 use super::schedule::{ScheduleSpec, Trigger};
 use super::spec::SpecError;
+use super::stored_calendar::{CALENDARS_MAX, objection_to_name};
 use super::{CronTexts, Days};
 use crate::calendar::{Timestamp, Zone};
 use crate::cron::{CivilDate, CronUnion, WeekCycle};
@@ -74,6 +75,15 @@ pub(super) fn compile_skips(texts: &[String]) -> Result<Option<CronUnion>, SpecE
         return invalid("`skip` excludes every day, so the schedule would never run".to_owned());
     }
     Ok(Some(union))
+}
+
+/// What is wrong with the calendars that `skip` names.
+pub(super) fn objection_to_calendars(names: &[String]) -> Option<String> {
+    if names.len() > CALENDARS_MAX {
+        return Some(format!("`skip` names {} calendars; give at most {CALENDARS_MAX}", names.len()));
+    }
+    let objection = names.iter().find_map(|name| objection_to_name(name))?;
+    Some(format!("`skip`: {objection}"))
 }
 
 /// Whether `date` is one of these days.

@@ -17,6 +17,7 @@ pub mod run;
 pub mod schedule;
 pub mod spec;
 pub mod step;
+pub mod stored_calendar;
 pub mod stored_spec;
 pub(crate) mod text;
 mod whole_days;
@@ -34,6 +35,7 @@ pub use policy::{CatchUp, Days, Overlap};
 pub use run::{ClaimedRun, Completion, EntryRefusal, NewRun, Origin, Run, RunState, SUSPECT_FROM};
 pub use schedule::{Declaration, NewSchedule, PausedState, Schedule, ScheduleSpec, ScheduleStatus, Trigger};
 pub use step::{StepRecord, StepState};
+pub use stored_calendar::StoredCalendar;
 pub use stored_spec::StoredSpec;
 pub use worker::{
     BusyProcesses, DeclaredKey, Peer, Reconciliation, ScheduleLabel, WorkerEntry, WorkflowEntry,

@@ -54,6 +54,9 @@ pub struct ScheduleSpec {
     /// Cron expressions that name whole local days whose slots are skipped, such as `* * 1 * *`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skip_cron: Vec<String>,
+    /// Stored calendars whose dates are skipped, by name, sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calendars: Vec<String>,
     /// Whether the application has a calendar that must be asked when a slot comes due.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_calendar: bool,

@@ -5,6 +5,7 @@ use super::{Json, cron_rules, whole_days};
 use crate::calendar::{self, Timestamp, Zone, ZoneError};
 use crate::cron::{CronError, CronUnion};
 use jiff::civil::Date;
+use std::sync::Arc;
 
 mod explained;
 
@@ -42,6 +43,9 @@ pub struct CompiledSpec {
     kind: Kind,
     skip_dates: Vec<Date>,
     skip_days: Option<CronUnion>,
+    /// The dates of its stored calendars, in order. Until they are read, or if one does not exist:
+    /// the name of a calendar.
+    calendar_dates: Result<Arc<[Date]>, String>,
     /// Slots that already have an outcome, in order; they are skipped.
     settled: Vec<Timestamp>,
 }
@@ -111,9 +115,15 @@ impl CompiledSpec {
         }
         skip_dates.sort_unstable();
         let skip_days = cron_rules::compile_skips(&spec.skip_cron)?;
+        if let Some(objection) = cron_rules::objection_to_calendars(&spec.calendars) {
+            return invalid(objection);
+        }
+        let calendar_dates =
+            spec.calendars.first().map_or_else(|| Ok(Arc::default()), |name| Err(name.clone()));
         let text = serde_json::to_string(&spec).map_err(|error| SpecError::Invalid(error.to_string()))?;
         let (text, trigger_key) = (text.into(), spec.trigger_key().into());
-        Ok(Self { spec, text, trigger_key, zone, kind, skip_dates, skip_days, settled: Vec::new() })
+        let settled = Vec::new();
+        Ok(Self { spec, text, trigger_key, zone, kind, skip_dates, skip_days, calendar_dates, settled })
     }
 
     /// Checks the additional rules for new specifications. Specifications that an older release
@@ -130,7 +140,12 @@ impl CompiledSpec {
     /// Refused if cron expressions exclude all slots that it has.
     pub fn check_skips(&self) -> Result<(), SpecError> {
         let start = Timestamp::from_micros(0);
-        if self.skip_days.is_none() || self.upcoming(start).is_some() || self.next(start).is_none() {
+        // Calendars change, so they don't count.
+        let without_calendars = Self { calendar_dates: Ok(Arc::default()), ..self.clone() };
+        if self.skip_days.is_none()
+            || without_calendars.upcoming(start).is_some()
+            || self.next(start).is_none()
+        {
             return Ok(());
         }
         let skips: Vec<_> = self.spec.skip_cron.iter().map(|text| format!("`cron:{text}`")).collect();
@@ -145,6 +160,40 @@ impl CompiledSpec {
     pub fn without(mut self, settled: Vec<Timestamp>) -> Self {
         self.settled = settled;
         self
+    }
+
+    /// The same specification with the dates of its stored calendars; `dates` finds those of one by
+    /// name.
+    #[must_use]
+    pub fn with_calendars(mut self, dates: impl Fn(&str) -> Option<Arc<[Date]>>) -> Self {
+        let mut merged = Vec::new();
+        for name in &self.spec.calendars {
+            let Some(dates) = dates(name) else {
+                self.calendar_dates = Err(name.clone());
+                return self;
+            };
+            merged.extend(dates.iter().copied());
+        }
+        merged.sort_unstable();
+        self.calendar_dates = Ok(merged.into());
+        self
+    }
+
+    /// The same specification with the calendar dates that `other` knows.
+    #[must_use]
+    pub fn with_calendars_of(mut self, other: &Self) -> Self {
+        self.calendar_dates.clone_from(&other.calendar_dates);
+        self
+    }
+
+    /// The name of a stored calendar that does not exist, or has not been read. While there is one,
+    /// no slot can be decided.
+    pub fn missing_calendar(&self) -> Option<&str> {
+        self.calendar_dates.as_ref().err().map(String::as_str)
+    }
+
+    fn calendar_dates(&self) -> &[Date] {
+        self.calendar_dates.as_deref().unwrap_or_default()
     }
 
     /// Slots that already have an outcome, in order.
@@ -273,7 +322,7 @@ impl CompiledSpec {
 
     /// The local date that excludes `slot`, if one does.
     pub fn excluded_on(&self, slot: Timestamp) -> Option<Date> {
-        if self.skip_dates.is_empty() && self.skip_days.is_none() {
+        if self.skip_dates.is_empty() && self.skip_days.is_none() && self.calendar_dates().is_empty() {
             return None;
         }
         let date = self.zone.local_date(slot);
@@ -281,18 +330,28 @@ impl CompiledSpec {
     }
 
     fn excludes(&self, date: Date) -> bool {
-        self.skip_dates.binary_search(&date).is_ok() || self.is_skip_day(date)
+        self.skip_dates.binary_search(&date).is_ok()
+            || self.calendar_dates().binary_search(&date).is_ok()
+            || self.is_skip_day(date)
     }
 
     fn is_skip_day(&self, date: Date) -> bool {
         self.skip_days.as_ref().is_some_and(|days| cron_rules::names(days, date))
     }
 
-    /// The first slot after `after` that is not excluded. Cron expressions may exclude all of them,
-    /// so the search ends after many excluded dates.
+    /// The first slot after `after` that is not excluded. `None` if a calendar is missing. Cron
+    /// expressions may exclude all slots, so the search ends after many excluded dates.
     pub fn upcoming(&self, after: Timestamp) -> Option<Timestamp> {
-        let mut slot = self.next(after)?;
-        let mut rest = self.skip_dates.len().saturating_add(EXCLUDED_DATES_MAX);
+        self.upcoming_from(self.next(after)?)
+    }
+
+    /// `slot`, or the first slot after it that is not excluded.
+    pub fn upcoming_from(&self, mut slot: Timestamp) -> Option<Timestamp> {
+        if self.missing_calendar().is_some() {
+            return None;
+        }
+        let listed = self.skip_dates.len() + self.calendar_dates().len();
+        let mut rest = listed.saturating_add(EXCLUDED_DATES_MAX);
         while let Some(date) = self.excluded_on(slot) {
             rest = rest.checked_sub(1)?;
             // Steps by whole dates: one date may exclude a slot every second.
@@ -325,9 +384,13 @@ impl CompiledSpec {
         let last = self.zone.local_date(Timestamp::from_micros(until.as_micros().saturating_add(DAY_US)));
         let stretches =
             |date: Date| self.stretches_of(date).into_iter().map(move |(from, until)| (date, from, until));
-        let listed = self.skip_dates[self.skip_dates.partition_point(|date| *date < first)..].iter().copied();
-        let mut found: Vec<_> = listed
-            .take_while(|date| *date <= last)
+        let listed = |dates: &'_ [Date]| {
+            let listed = &dates[dates.partition_point(|date| *date < first)..];
+            listed[..listed.partition_point(|date| *date <= last)].to_vec()
+        };
+        let mut found: Vec<_> = listed(&self.skip_dates)
+            .into_iter()
+            .chain(listed(self.calendar_dates()))
             .chain(self.skip_days_of(first, last))
             .flat_map(stretches)
             .map(|(date, start, end)| (date, start.max(from), end.min(until)))
@@ -415,7 +478,9 @@ impl CompiledSpec {
 
 impl PartialEq for CompiledSpec {
     fn eq(&self, other: &Self) -> bool {
-        self.spec == other.spec && self.settled == other.settled
+        self.spec == other.spec
+            && self.settled == other.settled
+            && self.calendar_dates == other.calendar_dates
     }
 }
 

@@ -13,8 +13,7 @@ pub fn upcoming_slots(schedule: &Schedule, compiled_spec: &CompiledSpec, count: 
     let runs_left = compiled_spec.spec().max_runs.map(|max| max.saturating_sub(schedule.run_count));
     let runs_left = runs_left.and_then(|left| usize::try_from(left).ok()).unwrap_or(usize::MAX);
     let count = count.min(runs_left);
-    let first =
-        if compiled_spec.excluded_on(next).is_none() { Some(next) } else { compiled_spec.upcoming(next) };
+    let first = compiled_spec.upcoming_from(next);
     let Some(first) = first.filter(|_| count > 0) else { return Vec::new() };
     let mut slots = vec![first];
     slots.extend(compiled_spec.upcoming_slots(first, count - 1));

@@ -7,7 +7,9 @@ use super::request::Request;
 use super::run_waiters::WaitHints;
 use super::run_waiters::{Awaited, RunWaiters, WaitId};
 use super::starts::Invocation;
-use super::{backfills, entry, limits, overview, runs, schedule_runs, schedules, skips, transactions};
+use super::{
+    backfills, calendars, entry, limits, overview, runs, schedule_runs, schedules, skips, transactions,
+};
 use crate::calendar::Timestamp;
 use crate::clock::Now;
 use crate::engine::PermitPools;
@@ -59,6 +61,7 @@ impl RequestContext {
         self.writes.clock().now()
     }
 
+    #[expect(clippy::too_many_lines, reason = "one table of all requests")]
     fn begin(&self, request: Request) -> Result<NextStep, Error> {
         match request {
             Request::Create { drafts, local_workflows } => schedules::create(self, drafts, &local_workflows),
@@ -154,6 +157,10 @@ impl RequestContext {
             }
             Request::ListLimits { count_to } => limits::list(self, count_to),
             Request::SetLimit { name, changes } => limits::set(self, &name, changes.as_ref()),
+            Request::ListCalendars {} => calendars::list(self),
+            Request::GetCalendar { name } => calendars::get(self, &name),
+            Request::SetCalendar { name, dates } => calendars::set(self, &name, &dates),
+            Request::DeleteCalendar { name } => calendars::delete(self, &name),
             Request::Workers {} => overview::workers(self),
             Request::StuckParents { look_at } => overview::stuck_parents(self, look_at),
             Request::Overview { count_to } => overview::overview(self, count_to),
@@ -292,7 +299,9 @@ fn serve(context: &RequestContext, waiters: &RunWaiters, requests: &Receiver<(Re
 fn reads_nothing(request: &Request) -> bool {
     match request {
         Request::Create { drafts, .. } | Request::Put { drafts, .. } => {
-            drafts.schedules.len() <= 4 && drafts.schedules.iter().all(|draft| draft.local.is_some())
+            drafts.schedules.len() <= 4
+                && drafts.schedules.iter().all(|draft| draft.local.is_some())
+                && !drafts.name_calendars()
         }
         Request::Invoke { is_local, .. } => *is_local,
         Request::AwaitRun { .. } | Request::AwaitStep { .. } => true,

@@ -3,6 +3,7 @@
 //! if both databases are compiled in.
 
 mod backfills;
+mod calendars;
 mod context;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod database;

@@ -249,6 +249,18 @@ pub enum Request {
         name: Arc<str>,
         changes: Option<LimitSpec>,
     },
+    ListCalendars {},
+    GetCalendar {
+        name: Arc<str>,
+    },
+    /// Creates a calendar, or replaces its dates, given like `2026-12-25`.
+    SetCalendar {
+        name: Arc<str>,
+        dates: Vec<String>,
+    },
+    DeleteCalendar {
+        name: Arc<str>,
+    },
     Workers {},
     /// Lists runs that still wait for a child run that has finished. Looks only at the first
     /// `look_at` runs that wait for a child.
@@ -278,6 +290,13 @@ pub struct Drafts {
     pub specs: Vec<Json>,
     /// The schedules; the response has the same order.
     pub schedules: Vec<Draft>,
+}
+
+impl Drafts {
+    /// Whether a specification names stored calendars.
+    pub fn name_calendars(&self) -> bool {
+        self.specs.iter().any(|text| text.contains("\"calendars\":["))
+    }
 }
 
 /// One schedule of [`Drafts`].

@@ -41,6 +41,7 @@ pub struct ScheduleResponse<'a> {
     max_runs: Option<u64>,
     skip: &'a [String],
     skip_cron: &'a [String],
+    calendars: &'a [String],
     skipped: Vec<Timestamp>,
     pause_after_failures: Option<u32>,
     priority: Option<u8>,
@@ -75,6 +76,7 @@ fn blank() -> ScheduleSpec {
         max_runs: None,
         skip_dates: Vec::new(),
         skip_cron: Vec::new(),
+        calendars: Vec::new(),
         skip_calendar: false,
         pause_after_failures: None,
         priority: None,
@@ -115,6 +117,7 @@ impl<'a> ScheduleResponse<'a> {
             max_runs: spec.max_runs,
             skip: &spec.skip_dates,
             skip_cron: &spec.skip_cron,
+            calendars: &spec.calendars,
             skipped: schedule.settled_slots().into_iter().filter(|slot| *slot > now).collect(),
             pause_after_failures: spec.pause_after_failures,
             priority: spec.priority,
@@ -136,11 +139,11 @@ fn upcoming(schedule: &Schedule, spec: &ScheduleSpec) -> Option<Timestamp> {
         return None;
     }
     let slot = schedule.next_slot?;
-    if spec.skip_dates.is_empty() && spec.skip_cron.is_empty() {
+    if spec.skip_dates.is_empty() && spec.skip_cron.is_empty() && spec.calendars.is_empty() {
         return Some(slot);
     }
     let compiled_spec = schedule.compiled_spec().ok()?;
-    if compiled_spec.excluded_on(slot).is_none() { Some(slot) } else { compiled_spec.upcoming(slot) }
+    compiled_spec.upcoming_from(slot)
 }
 
 /// What a run is shown to have started from.

@@ -1,5 +1,6 @@
 //! Requests that start runs of a schedule: triggers and backfills.
 
+use super::calendars;
 use super::context::{NextStep, RequestContext};
 use super::request::InputChange;
 use super::response::{spec_or_blank, to_json};
@@ -168,6 +169,7 @@ pub(super) fn backfill(
             "`end` ({end}) is in the future; a backfill is for slots that have passed, the coming ones fire by themselves"
         )));
     }
+    calendars::refuse_missing(&schedule)?;
     let compiled_spec = schedule.spec.compiled().map_err(Clone::clone)?;
     let mut slots = Vec::new();
     let mut slot = compiled_spec.next(Timestamp::from_micros(start.as_micros() - 1));

@@ -1,5 +1,6 @@
 //! Requests about schedules.
 
+use super::calendars;
 use super::context::{NextStep, RequestContext};
 use super::request::Drafts;
 use super::response::{LedgerResponse, ScheduleResponse, spec_or_blank, to_json};
@@ -8,6 +9,7 @@ use crate::calendar::Timestamp;
 use crate::error::Error;
 use crate::model::schedule::{Tags, stored_tags};
 use crate::model::spec::CompiledSpec;
+use crate::model::stored_calendar::named;
 use crate::model::stored_spec;
 use crate::model::{
     Admission, CatchUp, Declaration, FirePlan, NewRun, NewSchedule, RunState, Schedule, ScheduleId,
@@ -17,9 +19,11 @@ use crate::plan::{self, Situation};
 use crate::process;
 use crate::store::{
     Answer, Command, Outcome, Page, Patch, Rejection, RunFilter, ScheduleFilter, StoreWrites, Upserted,
+    attach_calendars,
 };
 use serde_json::json;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Row limit of one response.
@@ -171,7 +175,12 @@ pub(super) fn checked(
             )));
         }
     }
-    new_schedules(&context.project, None, drafts, context.now())
+    let new = new_schedules(&context.project, None, drafts, context.now())?;
+    // Schedules with equal specifications share them.
+    let mut checked: Option<&StoredSpec> = None;
+    let specs = new.iter().map(|new| &new.spec).filter(|spec| checked.replace(spec) != Some(*spec));
+    calendars::check_named(context, specs)?;
+    Ok(new)
 }
 
 /// The error for a workflow that no process has registered: suggests a similar one.
@@ -192,10 +201,12 @@ pub(super) fn unknown_workflow(id: &str, known: &[WorkflowEntry], local: &[Strin
 }
 
 pub(super) fn find(context: &RequestContext, id: &str) -> Result<Schedule, Error> {
-    context
+    let mut schedule = context
         .reads
         .schedule(&context.project, &id.into())?
-        .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))
+        .ok_or_else(|| Error::ScheduleNotFound(shortened(id)))?;
+    attach_calendars(&*context.reads, &context.project, [&mut schedule])?;
+    Ok(schedule)
 }
 
 /// Ids of the workflows that a live worker registers.
@@ -210,6 +221,10 @@ fn served_workflows(context: &RequestContext) -> Result<std::collections::HashSe
 
 fn show(context: &RequestContext, schedules: &[Schedule]) -> Result<Vec<String>, Error> {
     let (served, now) = (served_workflows(context)?, context.now());
+    let mut schedules = Cow::Borrowed(schedules);
+    if !named(schedules.iter()).is_empty() {
+        attach_calendars(&*context.reads, &context.project, schedules.to_mut())?;
+    }
     Ok(schedules
         .iter()
         .map(|schedule| {
@@ -370,6 +385,10 @@ pub(super) fn update(
             .map_err(|error| Error::Schedule(error.to_string()))?;
         let compiled_spec = CompiledSpec::new(spec)?;
         compiled_spec.check_skips()?;
+        if changes.contains_key("calendars") {
+            let new = StoredSpec::from(Arc::new(compiled_spec.clone()));
+            calendars::check_named(context, [&new])?;
+        }
         if ["every_us", "timezone"].iter().any(|name| changes.contains_key(*name)) {
             compiled_spec.check_new()?;
         }
@@ -438,7 +457,9 @@ fn caught_up(
 ) -> Result<Option<FirePlan>, Error> {
     let compiled_spec = schedule.compiled_spec().map_err(Clone::clone)?;
     let spec = ScheduleSpec { catch_up, ..compiled_spec.spec().clone() };
-    let overridden = Arc::new(CompiledSpec::new(spec)?.without(schedule.settled_slots()));
+    calendars::refuse_missing(schedule)?;
+    let overridden = CompiledSpec::new(spec)?.without(schedule.settled_slots());
+    let overridden = Arc::new(overridden.with_calendars_of(&compiled_spec));
     let has_any = |states: &[RunState]| -> Result<u32, Error> {
         let schedule = Some(schedule.id.clone());
         let filter = RunFilter { schedule, states: states.to_vec(), ..RunFilter::default() };

@@ -227,6 +227,21 @@ pub enum Command {
         /// The values; `None` for the declared ones.
         values: Option<LimitSpec>,
     },
+    /// Creates a stored calendar or replaces its dates, or deletes it. Answer: [`Answer::Done`],
+    /// also if there is nothing to delete.
+    ///
+    /// Changes no schedule: a decision reads the calendars that its schedule names.
+    ///
+    /// Rejected as [`Rejection::CalendarInUse`] if a schedule names the calendar to delete.
+    SetCalendar {
+        /// Namespace.
+        project: Arc<str>,
+        /// The calendar.
+        name: Arc<str>,
+        /// Its dates, as [`crate::model::stored_calendar::stored_dates`] has them. `None` deletes
+        /// it.
+        dates: Option<Json>,
+    },
     /// Creates a run that no slot caused. Answer: [`Answer::Created`].
     ///
     /// If the idempotency key is in use, the answer is the run that has it.
@@ -602,6 +617,9 @@ pub enum Rejection {
     /// No such limit in this project.
     #[error("there is no limit `{0}` in this project: no worker has declared it")]
     LimitNotFound(Arc<str>),
+    /// A schedule names the calendar.
+    #[error("the calendar `{0}` is in use")]
+    CalendarInUse(Arc<str>),
     /// Only a failed or cancelled run can be retried.
     #[error("the run `{0}` is {1}; only a failed or cancelled run can be retried")]
     RunNotFinished(RunId, RunState),

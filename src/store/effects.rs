@@ -53,6 +53,7 @@ impl Command {
             | Self::PatchSchedule { .. }
             | Self::DeleteSchedule { .. }
             | Self::SetLimit { .. }
+            | Self::SetCalendar { .. }
             | Self::CancelRun { .. }
             | Self::ExpireWorker { .. }
             | Self::DeregisterWorker { .. } => Effect::ChangesSchedules,
@@ -93,6 +94,7 @@ impl Command {
             | Self::AwaitEvent { .. }
             | Self::SendEvent(_)
             | Self::SetLimit { .. }
+            | Self::SetCalendar { .. }
             | Self::CancelRun { .. }
             | Self::RetryRun { .. }
             | Self::WakeParents { .. }

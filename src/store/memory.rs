@@ -9,7 +9,7 @@ use super::{
 use crate::calendar::Timestamp;
 use crate::model::{
     CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
-    StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
+    StepRecord, StoredCalendar, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use std::sync::Arc;
@@ -104,6 +104,18 @@ impl StoreReads for MemoryStore {
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {
         Ok(self.tables.lock().limit_statuses(project, count_to, now))
+    }
+
+    fn calendars(
+        &self,
+        project: &str,
+        names: Option<&[Arc<str>]>,
+    ) -> Result<Vec<StoredCalendar>, StoreError> {
+        Ok(self.tables.lock().calendars(project, names))
+    }
+
+    fn schedules_with_calendars(&self, project: &str, page: &Page) -> Result<Vec<Schedule>, StoreError> {
+        Ok(self.tables.lock().schedules_with_calendars(project, page.after.as_deref(), page.limit))
     }
 
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {

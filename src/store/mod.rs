@@ -5,6 +5,7 @@
 //! command fail before or after it takes effect, and a caller whose reply was lost can send the
 //! command again: every command is idempotent.
 
+mod calendars;
 mod command;
 mod effects;
 mod error;
@@ -28,6 +29,7 @@ mod transaction;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod transfer;
 
+pub use calendars::{attach_calendars, attach_calendars_to_due};
 pub use command::{Answer, Codes, Command, Outcome, Patch, Rejection, Suspects, UpsertOutcome, Upserted};
 pub use effects::Effect;
 pub use error::StoreError;
@@ -59,7 +61,7 @@ pub mod internals {
 use crate::calendar::Timestamp;
 use crate::model::{
     CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
-    StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
+    StepRecord, StoredCalendar, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 use std::sync::Arc;
 
@@ -191,6 +193,13 @@ pub trait StoreReads: Send + Sync + 'static {
     /// All limits of the project, by name, with their use. The runs that wait for one are counted
     /// up to `count_to`.
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError>;
+
+    /// The stored calendars with these names that exist, or all, by name.
+    fn calendars(&self, project: &str, names: Option<&[Arc<str>]>)
+    -> Result<Vec<StoredCalendar>, StoreError>;
+
+    /// Schedules that name any stored calendar, by id.
+    fn schedules_with_calendars(&self, project: &str, page: &Page) -> Result<Vec<Schedule>, StoreError>;
 
     /// All workflows that any worker of the project has ever registered.
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError>;

@@ -10,7 +10,7 @@ use crate::model::limit::TakenTokens;
 use crate::model::text::TextEnum;
 use crate::model::{
     EventRecord, HookCall, Limit, LimitSpec, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId,
-    ScheduleStatus, StepRecord, StepState, Token, WorkerId, WorkflowEntry,
+    ScheduleStatus, StepRecord, StepState, StoredCalendar, Token, WorkerId, WorkflowEntry,
 };
 use std::sync::Arc;
 
@@ -322,6 +322,12 @@ pub(super) trait RowReader {
             workflows: Vec::new(),
             held_count: 0,
         })
+    }
+
+    /// A stored calendar: its name, its dates, and when it was set.
+    fn calendar(&mut self) -> Result<StoredCalendar, Self::Error> {
+        let (name, dates) = (self.text()?, self.text()?);
+        Ok(StoredCalendar::from_row(name, &dates, self.time()?))
     }
 
     /// A registered workflow: its id, and whether it is schedulable.

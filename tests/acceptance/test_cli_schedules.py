@@ -121,7 +121,7 @@ def test_the_shape_of_a_schedule_in_json(command: Command, client: PolosClient, 
         "last_timestamp", "overlap", "catch_up", "max_catch_up", "catch_up_window", "jitter",
         "start_at", "end_at", "max_runs", "pause_after_failures", "priority", "skip", "input",
         "owner", "overridden", "worker_available", "created_at", "updated_at", "days",
-        "weeks", "skipped", "tags", "skip_cron",
+        "weeks", "skipped", "tags", "skip_cron", "calendars",
     ]  # fmt: skip
     assert set(shape) == {field.name for field in fields(Schedule)}
     assert shape["input"] == {"n": 1}

@@ -85,8 +85,8 @@ INVALID = [
     ("cron:* * * * *", InvalidScheduleError, "excludes every day"),
     ("cron:* * 32 * *", InvalidCronError, "32"),
     ("cron:", InvalidCronError, "empty"),
-    ("monthly", InvalidScheduleError, "expected a list of dates"),
-    (["monthly"], InvalidScheduleError, "or `cron:"),
+    ("every month", InvalidScheduleError, "expected a list of dates"),
+    (["every month"], InvalidScheduleError, "or `cron:"),
     (["cron:* * 2-31 * *", "cron:* * 1 * *"], InvalidScheduleError, "excludes every day"),
 ]
 

@@ -1209,6 +1209,48 @@ fn a_broken_schedule_is_marked_once_and_the_others_run() {
     assert_eq!(worker.slots_started(), ["10:01:00"]);
 }
 
+// ---- stored calendars ------------------------------------------------------------------------
+
+fn set_calendar(store: &MemoryStore, dates: &str, now: &str) {
+    let (project, name, dates) = (PROJECT.into(), "holidays".into(), Some(dates.into()));
+    let command = Command::SetCalendar { project, name, dates };
+    store.commit(&[command], at(now)).unwrap().remove(0).unwrap();
+}
+
+#[test]
+fn a_worker_follows_a_calendar_that_changes() {
+    let store = MemoryStore::new();
+    set_calendar(&store, "[]", "10:00:30");
+    let spec = json!({"cron": "* * * * *", "overlap": "allow", "calendars": ["holidays"]});
+    let id = create(&store, "k", &spec, "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:01:30");
+    let today = at("10:01:30").as_micros() / 1_000_000;
+    let today = jiff::Timestamp::from_second(today).unwrap().to_string();
+    set_calendar(&store, &format!("[\"{}\"]", &today[..10]), "10:01:30");
+    worker.until("10:03:30");
+    set_calendar(&store, "[]", "10:03:30");
+    worker.until("10:04:30");
+    assert_eq!(worker.slots_started(), ["10:01:00", "10:04:00"]);
+    let outcomes: Vec<_> = history(&store, &id).iter().map(|line| line.outcome).collect();
+    let (ran, skipped) = (SlotOutcome::Ran, SlotOutcome::Skipped);
+    assert_eq!(outcomes, [ran, skipped, skipped, ran]);
+}
+
+#[test]
+fn a_schedule_whose_calendar_is_missing_is_marked_broken_once_and_runs_nothing() {
+    let store = MemoryStore::new();
+    let spec = json!({"cron": "* * * * *", "overlap": "allow", "calendars": ["holidays"]});
+    let id = create(&store, "k", &spec, "10:00:30");
+    let mut worker = Worker::new(&store, "a", "10:00:30");
+    worker.until("10:02:30");
+    assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::ScheduleBroken(..))), 1);
+    let broken = schedule(&store, &id);
+    assert_eq!(broken.status, ScheduleStatus::Broken);
+    assert!(broken.note.unwrap().contains("no calendar `holidays`"));
+    assert!(runs(&store).is_empty());
+}
+
 // ---- draining and deregistering --------------------------------------------------------------
 
 #[test]

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod backfills;
+mod calendars;
 mod deletions;
 mod events;
 mod lists;

@@ -55,6 +55,7 @@ def test_defaults_are_filled_in() -> None:
         "max_runs": None,
         "skip_dates": None,
         "skip_cron": None,
+        "calendars": None,
         "pause_after_failures": None,
         "priority": None,
         "days": None,
@@ -165,7 +166,7 @@ REFUSED = [
     (CRON | {"skip": 5}, InvalidScheduleError, "expected a list of dates"),
     (CRON | {"skip": iter([])}, InvalidScheduleError, "expected a list of dates"),
     (CRON | {"skip": ["20260101"]}, InvalidScheduleError, "a text such as `2026-12-25`"),
-    (CRON | {"skip": ["tomorrow"]}, InvalidScheduleError, "skip: `tomorrow` given"),
+    (CRON | {"skip": ["to morrow"]}, InvalidScheduleError, "skip: `to morrow` given"),
     (CRON | {"skip": [datetime(2026, 1, 1)]}, InvalidScheduleError, r"use `\.date\(\)`"),
     (CRON | {"input": {"a": object()}}, SerializationError, r"`input\['a'\]` has type `object`"),
 ]

@@ -431,6 +431,26 @@ def list_limits(count_to: int) -> Request[list[Answer]]:
     return _read("list_limits", count_to=count_to)
 
 
+def list_calendars() -> Request[list[Answer]]:
+    """Read all stored calendars."""
+    return _read("list_calendars")
+
+
+def get_calendar(name: str) -> Request[Answer]:
+    """Read a stored calendar."""
+    return _read("get_calendar", name=name)
+
+
+def set_calendar(name: str, dates: Sequence[str]) -> Request[Answer]:
+    """Create a stored calendar, or replace its dates."""
+    return _idempotent("set_calendar", name=name, dates=dates)
+
+
+def delete_calendar(name: str) -> Request[None]:
+    """Delete a stored calendar that no schedule names."""
+    return _change("delete_calendar", name=name)
+
+
 def set_limit(name: str, changes: Mapping[str, Any] | None) -> Request[None]:
     """Set values of a limit; without ``changes``, go back to the declared ones."""
     return _idempotent("set_limit", name=name, changes=changes)

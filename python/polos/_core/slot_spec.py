@@ -8,13 +8,20 @@ from typing import TYPE_CHECKING, Any
 from polos._core.instants import micros_of, to_micros
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import date
+
     from polos.models import Schedule
 
 __all__ = ["slot_spec"]
 
 
-def slot_spec(schedule: Schedule) -> str:
-    """Return the specification (JSON text) of the slots of a schedule, without its policies."""
+def slot_spec(schedule: Schedule, calendars: Mapping[str, Iterable[date]] | None = None) -> str:
+    """Return the specification (JSON text) of the slots of a schedule, without its policies.
+
+    ``calendars`` are the dates of the stored calendars, by name. Without them, the dates of the
+    calendars that it names count as slots.
+    """
     spec: dict[str, Any] = {"timezone": schedule.timezone}
     for name in ("cron", "weeks"):
         value = getattr(schedule, name)
@@ -28,8 +35,11 @@ def slot_spec(schedule: Schedule) -> str:
         instant = getattr(schedule, name)
         if instant is not None:
             spec[f"{name}_us"] = to_micros(instant)
-    if schedule.skip:
-        spec["skip_dates"] = [day.isoformat() for day in schedule.skip]
+    dates = {*(schedule.skip or ())}
+    for name in schedule.calendars:
+        dates.update((calendars or {}).get(name, ()))
+    if dates:
+        spec["skip_dates"] = sorted(day.isoformat() for day in dates)
     if schedule.skip_cron:
         spec["skip_cron"] = [text.removeprefix("cron:") for text in schedule.skip_cron]
     return json.dumps(spec)

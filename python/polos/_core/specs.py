@@ -23,7 +23,7 @@ def compile_spec(spec: Mapping[str, Any], *, has_calendar: bool = False) -> tupl
     if "cron" in fields:
         cron = fields["cron"]
         fields["cron"] = (cron,) if isinstance(cron, str) else tuple(cron)
-    for name in ("skip_dates", "skip_cron"):
+    for name in ("skip_dates", "skip_cron", "calendars"):
         if name in fields:
             fields[name] = tuple(fields[name])
     if has_calendar:

@@ -6,6 +6,7 @@ the core checks those.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta, timezone, tzinfo
@@ -28,12 +29,14 @@ __all__ = [
     "OVERLAPS",
     "WEEKS_MAX",
     "ScheduleDeclaration",
+    "check_calendar_name",
     "check_identifier",
     "check_input",
     "check_key",
     "check_run_on_create",
     "check_tags",
     "core_spec",
+    "iso_date",
     "normalise_schedule",
 ]
 
@@ -44,8 +47,11 @@ IDENTIFIER_LENGTH_MAX = 255
 WEEKS_MAX = 520
 TAGS_MAX = 32
 TAG_NAME_LENGTH_MAX = 100
+CALENDARS_MAX = 16
+CALENDAR_NAME_LENGTH_MAX = 100
 _LONGEST = timedelta(days=36_525)
 _COUNT_MAX = 1_000_000_000
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -80,8 +86,9 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
 
     Returns every name, with defaults filled in: durations as integer microseconds (``every_us``,
     ``catch_up_window_us``, ``jitter_us``), instants as integer microseconds since the epoch
-    (``at_us``, ``start_at_us``, ``end_at_us``), lists of dates as ISO texts and of the cron
-    expressions that name days to skip (``skip_dates``, ``skip_cron``),
+    (``at_us``, ``start_at_us``, ``end_at_us``), lists of dates as ISO texts, of the cron
+    expressions that name days to skip, and of the names of stored calendars (``skip_dates``,
+    ``skip_cron``, ``calendars``),
     ``tags`` as a dict, and ``input`` as JSON text in the format of the codec. Another container of
     dates cannot be stored. It is returned under ``skip_calendar``, a key that is otherwise absent
     and must be removed before the rest is sent as JSON.
@@ -116,11 +123,11 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
         if value is None and default is None:
             spec[stored] = None
             if name == "skip":
-                spec["skip_cron"] = None
+                spec["skip_cron"] = spec["calendars"] = None
         elif name == "skip":
-            dates, days = _skips(value)
-            spec["skip_dates"], spec["skip_cron"] = dates, days
-            if dates is None:
+            skips = _skips(value)
+            spec |= skips
+            if skips["skip_dates"] is None:
                 spec["skip_calendar"] = value
         else:
             spec[stored] = check(name, value)
@@ -304,29 +311,75 @@ def _instant(name: str, value: Any) -> int:
     return (value - _EPOCH) // _MICROSECOND
 
 
-def _skips(value: Any) -> tuple[list[str] | None, list[str] | None]:
-    """Return what can be stored: dates as sorted ISO texts, and the cron expressions, if there are
-    any. ``(None, None)`` for another container.
+def _skips(value: Any) -> dict[str, list[str] | None]:
+    """Return what can be stored: dates as sorted ISO texts, and the cron expressions and the names
+    of calendars, if there are any. Everything is ``None`` for another container.
     """
-    if isinstance(value, str) and value.startswith(_CRON_PREFIX):
+    if isinstance(value, str) and (value.startswith(_CRON_PREFIX) or _is_name(value)):
         value = [value]
     if isinstance(value, (list, tuple, set, frozenset)):
-        days = {item for item in value if isinstance(item, str) and item.startswith(_CRON_PREFIX)}
-        dates = sorted({_iso_date(item) for item in value if item not in days})
-        return dates, sorted(_expression(day.removeprefix(_CRON_PREFIX)) for day in days) or None
+        texts = {item for item in value if isinstance(item, str)}
+        days = {item for item in texts if item.startswith(_CRON_PREFIX)}
+        names = {
+            check_calendar_name("skip", item, InvalidScheduleError)
+            for item in texts - days
+            if _is_name(item)
+        }
+        if len(names) > CALENDARS_MAX:
+            raise InvalidScheduleError(
+                f"skip: {len(names)} calendars given, a schedule can have at most {CALENDARS_MAX}"
+            )
+        rest = {_skipped_date(item) for item in value if item not in days and item not in names}
+        return {
+            "skip_dates": sorted(rest),
+            "skip_cron": sorted(_expression(day.removeprefix(_CRON_PREFIX)) for day in days)
+            or None,
+            "calendars": sorted(names) or None,
+        }
     if isinstance(value, (str, bytes, date)) or not hasattr(type(value), "__contains__"):
         raise InvalidScheduleError(
             f"skip: {shown(value)} of type `{type_name(type(value))}` given, expected a list of "
-            f"dates and of texts such as `cron:* * 1 * *`, or a container that answers `date in "
-            f"container`, such as `holidays.US()`"
+            f"dates and of texts such as `cron:* * 1 * *`, the name of a stored calendar, or a "
+            f"container that answers `date in container`, such as `holidays.US()`"
         )
-    return None, None
+    return {"skip_dates": None, "skip_cron": None, "calendars": None}
 
 
-def _iso_date(value: Any) -> str:
+def _is_name(text: str) -> bool:
+    """Whether a text in ``skip`` names a stored calendar: dates begin with a digit."""
+    return text[:1].isascii() and text[:1].isalpha() and _NAME.fullmatch(text) is not None
+
+
+def check_calendar_name(
+    what: str, value: Any, error: Callable[[str], Exception] = InvalidArgumentError
+) -> str:
+    """Return ``value`` if it can be the name of a calendar; ``what`` is for the error."""
+    if isinstance(value, str) and _is_name(value) and len(value) <= CALENDAR_NAME_LENGTH_MAX:
+        return value
+    raise error(
+        f"{what}: {shown(value)} given, expected a letter, then letters, digits, `-`, `_`, and "
+        f"`.`, at most {CALENDAR_NAME_LENGTH_MAX} characters, such as `us-holidays`"
+    )
+
+
+def _skipped_date(value: Any) -> str:
+    expected = (
+        "a date, a text such as `2026-12-25` or `cron:* * 1 * *`, or the name of a stored "
+        "calendar such as `us-holidays`"
+    )
+    return iso_date("skip", value, expected, InvalidScheduleError)
+
+
+def iso_date(
+    what: str,
+    value: Any,
+    expected: str = "a date, or a text such as `2026-12-25`",
+    error: Callable[[str], Exception] = InvalidArgumentError,
+) -> str:
+    """Return a date as ISO text; ``what`` and ``expected`` are for the error."""
     if isinstance(value, datetime):
-        raise InvalidScheduleError(
-            f"skip: {shown(value.isoformat())} is a datetime, expected a date; use `.date()`"
+        raise error(
+            f"{what}: {shown(value.isoformat())} is a datetime, expected a date; use `.date()`"
         )
     if isinstance(value, date):
         return value.isoformat()
@@ -336,10 +389,7 @@ def _iso_date(value: Any) -> str:
             return value
     except ValueError:
         pass
-    raise InvalidScheduleError(
-        f"skip: {shown(value)} given, expected a date, or a text such as `2026-12-25` or "
-        f"`cron:* * 1 * *`"
-    )
+    raise error(f"{what}: {shown(value)} given, expected {expected}")
 
 
 def check_input(name: str, value: Any) -> str:
@@ -422,4 +472,4 @@ _FIELDS: dict[str, tuple[str, Any, _Check]] = {
 _DEFAULTS: dict[str, Any] = {
     stored: None if default is None else check(name, default)
     for name, (stored, default, check) in _FIELDS.items()
-} | {"skip_cron": None}
+} | {"skip_cron": None, "calendars": None}

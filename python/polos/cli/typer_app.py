@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from polos._migrate import migrate
 from polos._validate.formatting import may_hold_password
 from polos.cli.commands import backfills as _backfills
+from polos.cli.commands import calendars as _calendars
 from polos.cli.commands import limits as _limits
 from polos.cli.commands import runs as _runs
 from polos.cli.commands import schedule_edits as _schedule_edits
@@ -62,6 +63,7 @@ _runs.app.command()(start)
 app.add_typer(_runs.app, name="runs")
 app.add_typer(_backfills.app, name="backfills")
 app.add_typer(_limits.app, name="limits")
+app.add_typer(_calendars.app, name="calendars")
 app.command()(explain)
 app.command()(top)
 app.command()(doctor)

@@ -7,16 +7,17 @@ lookup is made once for all of them, and its result is kept for some seconds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from polos import _polos, limits, runs, schedules, workers
+from polos import _polos, calendars, limits, runs, schedules, workers
 from polos._core.instants import from_micros, to_micros
 from polos._core.own_thread import in_own_thread
-from polos._core.real_datetime import datetime
+from polos._core.real_datetime import date, datetime
 from polos._core.slot_spec import slot_spec
 from polos._overview import _stuck_parents, overview
 from polos.client import PolosClient
@@ -24,9 +25,12 @@ from polos.dashboard import charts
 from polos.exceptions import PolosError, StoreUnavailableError
 from polos.models import LimitInfo, Overview, Run, Schedule, WorkerInfo
 
-__all__ = ["Reader", "next_slots"]
+__all__ = ["Reader", "calendar_dates", "next_slots"]
 
 T = TypeVar("T")
+
+CalendarDates = Mapping[str, Sequence[date]]
+"""The dates of stored calendars, by name."""
 
 # Maximum number of schedules whose next slots are counted.
 COMING_MAX = 1_000
@@ -110,7 +114,10 @@ class Reader:
         last = found[-1].upcoming if found else None
         known_until = None if is_all else last
         slots = await in_own_thread(
-            _slots_of, found, until if known_until is None else known_until + _TICK
+            _slots_of,
+            found,
+            until if known_until is None else known_until + _TICK,
+            await calendar_dates(self.client, found),
         )
         return Coming(tuple(found), tuple(slots), known_until)
 
@@ -157,19 +164,30 @@ def late_by(run: Run) -> timedelta | None:
     return max(run.started_at - run.timestamp, timedelta())
 
 
-def next_slots(schedule: Schedule, count: int) -> list[datetime]:
+async def calendar_dates(client: PolosClient, found: Sequence[Schedule]) -> CalendarDates:
+    """Return the dates of the stored calendars, if one of the schedules names any."""
+    if not any(schedule.calendars for schedule in found):
+        return {}
+    return {calendar.name: calendar.dates for calendar in await calendars.list(client)}
+
+
+def next_slots(
+    schedule: Schedule, count: int, dates: CalendarDates | None = None
+) -> list[datetime]:
     """Return the next slots; the first is the one that the schedule waits for."""
     first = schedule.upcoming
     if first is None:
         return []
     try:
-        later = _polos.spec_slots(slot_spec(schedule), count - 1, to_micros(first))
+        later = _polos.spec_slots(slot_spec(schedule, dates or {}), count - 1, to_micros(first))
     except PolosError:  # a zone unknown to this machine
         return [first]
     return [first, *(from_micros(slot).astimezone(first.tzinfo) for slot in later)]
 
 
-def _slots_of(found: list[Schedule], until: datetime) -> list[charts.Due]:
+def _slots_of(
+    found: list[Schedule], until: datetime, dates: CalendarDates | None = None
+) -> list[charts.Due]:
     """Return all slots of these schedules before ``until``; dense ones are counted per
     quarter-hour.
     """
@@ -178,7 +196,7 @@ def _slots_of(found: list[Schedule], until: datetime) -> list[charts.Due]:
     for schedule in found:
         if schedule.upcoming is None:
             continue
-        spec = slot_spec(schedule)
+        spec = slot_spec(schedule, dates or {})
         # Many schedules share few cron expressions.
         mark = (spec, schedule.upcoming)
         if mark not in known:
@@ -191,7 +209,7 @@ def _slots_until(schedule: Schedule, spec: str, until: datetime) -> list[tuple[d
     first = schedule.upcoming
     assert first is not None
     if schedule.every is not None and schedule.every < charts.CELL:
-        return _counted(schedule, schedule.every, first, until)
+        return _counted(schedule, spec, schedule.every, first, until)
     # Anything else has at most one slot a minute.
     slots, number = [first], 16
     while slots[-1] < until:
@@ -207,10 +225,10 @@ def _slots_until(schedule: Schedule, spec: str, until: datetime) -> list[tuple[d
 
 
 def _counted(
-    schedule: Schedule, every: timedelta, first: datetime, until: datetime
+    schedule: Schedule, spec: str, every: timedelta, first: datetime, until: datetime
 ) -> list[tuple[datetime, int]]:
     """Return the slots of an interval, counted per quarter-hour instead of listed."""
-    excluded = set(schedule.skip or ())
+    excluded = set(map(date.fromisoformat, json.loads(spec).get("skip_dates", ())))
     end = until if schedule.end_at is None else min(until, schedule.end_at)
     counts = []
     slot = first.astimezone(timezone.utc)

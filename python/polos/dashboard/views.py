@@ -21,7 +21,7 @@ from polos._validate.limits import described
 from polos.client import PolosClient
 from polos.dashboard import charts
 from polos.dashboard import filters as words
-from polos.dashboard.queries import SILENT_AFTER, Reader, late_by, next_slots
+from polos.dashboard.queries import SILENT_AFTER, Reader, calendar_dates, late_by, next_slots
 from polos.exceptions import (
     InvalidArgumentError,
     PolosError,
@@ -239,7 +239,7 @@ async def schedule(ask: Ask) -> Page:
             "schedule": found,
             "says": says(found),
             "notes": _notes(found, now),
-            "slots": next_slots(found, SLOTS),
+            "slots": next_slots(found, SLOTS, await calendar_dates(client, [found])),
             "entries": entries,
             "before": before,
             "next": entries[-1].timestamp if len(history) > ROWS else None,

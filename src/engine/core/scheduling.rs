@@ -6,10 +6,11 @@ use crate::clock::Now;
 use crate::engine::dispatcher::{Dispatcher, MissedSlots, Notice};
 use crate::engine::permits::Reserved;
 use crate::model::spec::CompiledSpec;
-use crate::model::{Admission, FirePlan, Schedule, ScheduleStatus, SlotOutcome};
+use crate::model::{Admission, FirePlan, Schedule, ScheduleStatus, SlotOutcome, stored_calendar};
 use crate::plan::{Situation, plan_fire};
 use crate::store::{
     Answer, Command, DueSchedule, NextWork, Page, Patch, Rejection, Shard, StoreError, StoreWrites,
+    attach_calendars_to_due,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -182,7 +183,9 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     fn decide_shard(&mut self, shard: Shard, now: Now, horizon: Timestamp) -> Result<Decided, StoreError> {
         let limit = self.config.batch_max;
         let is_isolating = self.claims.suspects.is_isolating(now.mono);
-        let due = self.reads.due_in_shard(&self.config.project, &self.workflow_ids, horizon, shard, limit)?;
+        let mut due =
+            self.reads.due_in_shard(&self.config.project, &self.workflow_ids, horizon, shard, limit)?;
+        attach_calendars_to_due(&*self.reads, &self.config.project, &mut due)?;
         let mut permits = self.claims.permits.reserve_up_to(0);
         let mut decided = Decided { is_full: due.len() == limit, ..Decided::default() };
         for due in due {
@@ -212,6 +215,11 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
                 return Ok(Some(self.breaking(schedule.id.clone(), Some(schedule.revision), reason)));
             }
         };
+        if let Some(name) = compiled_spec.missing_calendar() {
+            let reason = stored_calendar::missing(name);
+            self.dispatcher.emit(Notice::ScheduleBroken(schedule.id.clone(), reason.clone()));
+            return Ok(Some(self.breaking(schedule.id.clone(), Some(schedule.revision), reason)));
+        }
         let situation = Situation {
             now,
             horizon,

@@ -1,6 +1,7 @@
 //! Commits a batch of commands as one transaction: reads the rows that they need, applies them in
 //! memory, and writes what changed. Commands that need no read take the fast path.
 
+use super::calendars;
 use super::claim;
 use super::commit_counters::CommitCounters;
 use super::connection::Session;
@@ -296,6 +297,7 @@ impl Batch<'_> {
             Group::Named(commands) => self.named(commands).await,
             Group::Claim(command) => Ok(vec![claim::claim(self, command).await?]),
             Group::Prune(command) => Ok(vec![prune::prune(self, command).await?]),
+            Group::Calendar(command) => Ok(vec![calendars::set(self, command).await?]),
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod awaited_ends;
 mod batch;
+mod calendars;
 mod candidates;
 mod claim;
 mod commit_counters;
@@ -47,7 +48,7 @@ use super::{
 use crate::calendar::Timestamp;
 use crate::model::{
     CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
-    StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
+    StepRecord, StoredCalendar, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 use crate::sync::Mutex;
 use commit_counters::{COUNTERS, CommitCounters};
@@ -447,6 +448,20 @@ impl StoreReads for PostgresStore {
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {
         self.readers.read(async |session| session.limits(project, count_to, now).await)
+    }
+
+    fn calendars(
+        &self,
+        project: &str,
+        names: Option<&[Arc<str>]>,
+    ) -> Result<Vec<StoredCalendar>, StoreError> {
+        self.readers.read(async |session| session.calendars(project, names).await)
+    }
+
+    fn schedules_with_calendars(&self, project: &str, page: &Page) -> Result<Vec<Schedule>, StoreError> {
+        self.readers.read(async |session| {
+            session.schedules_with_calendars(project, page.after.as_deref(), page.limit).await
+        })
     }
 
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {

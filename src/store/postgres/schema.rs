@@ -32,6 +32,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0017_database_id.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0018_hook_calls.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0019_tags.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0020_calendars.sql"), oldest: 1 },
 ];
 
 struct Migration {

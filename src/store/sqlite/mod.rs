@@ -5,6 +5,7 @@
 
 mod batch;
 mod busy;
+mod calendars;
 mod candidates;
 mod claim;
 mod completion;
@@ -38,7 +39,7 @@ use super::{
 use crate::calendar::Timestamp;
 use crate::model::{
     CallKind, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule, ScheduleId,
-    StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
+    StepRecord, StoredCalendar, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 #[cfg(target_os = "linux")]
 use crate::sync::Mutex;
@@ -250,6 +251,18 @@ impl StoreReads for SqliteStore {
 
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {
         self.readers.read(|view| view.limits(project, count_to, now))
+    }
+
+    fn calendars(
+        &self,
+        project: &str,
+        names: Option<&[Arc<str>]>,
+    ) -> Result<Vec<StoredCalendar>, StoreError> {
+        self.readers.read(|view| view.calendars(project, names))
+    }
+
+    fn schedules_with_calendars(&self, project: &str, page: &Page) -> Result<Vec<Schedule>, StoreError> {
+        self.readers.read(|view| view.schedules_with_calendars(project, page.after.as_deref(), page.limit))
     }
 
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {

@@ -12,6 +12,20 @@ macro_rules! error_class {
     };
 }
 
+/// Whether a schedule `s` names stored calendars, as the index has it.
+macro_rules! has_calendars {
+    () => {
+        r#"instr(s.spec, '"calendars":[') > 0"#
+    };
+}
+
+/// The specification of a schedule `s` from its calendars on.
+macro_rules! calendars_on {
+    () => {
+        r#"substr(s.spec, instr(s.spec, '"calendars":['))"#
+    };
+}
+
 /// Whether a schedule `s` has all tags of a JSON object, a parameter that may be NULL.
 /// (primary key of `schedule_tag`)
 macro_rules! wanted_tags {
@@ -565,6 +579,24 @@ statements! {
     WORKER_WORKFLOWS = "SELECT workflow FROM worker_workflow WHERE worker = ?1 ORDER BY workflow";
     /// Workflows of the project. (primary key)
     WORKFLOWS = "SELECT id, schedulable FROM workflow WHERE project = ?1 ORDER BY id";
+
+    // Calendars.
+
+    /// Creates a calendar, or replaces its dates. (primary key)
+    SET_CALENDAR = "INSERT INTO calendar (project, name, dates, updated_at) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT (project, name) DO UPDATE SET dates = excluded.dates, updated_at = excluded.updated_at";
+    /// Deletes a calendar. (primary key)
+    DELETE_CALENDAR = "DELETE FROM calendar WHERE project = ?1 AND name = ?2";
+    /// Whether a schedule names the calendar. The names are in brackets, each in quotes, and have
+    /// neither in them. (`schedule_with_calendars`)
+    USES_CALENDAR = concat!("SELECT 1 FROM schedule s WHERE s.project = ?1 AND ", has_calendars!(), " \
+        AND instr(substr(", calendars_on!(), ", 1, instr(", calendars_on!(), ", ']')), '\"' || ?2 || '\"') > 0 LIMIT 1");
+    /// Calendars of the project, all or those in a JSON array, by name. (primary key)
+    CALENDARS = "SELECT c.name, c.dates, c.updated_at FROM calendar c WHERE c.project = ?1 \
+        AND (?2 IS NULL OR c.name IN (SELECT w.value FROM json_each(?2) w)) ORDER BY c.name";
+    /// Schedules that name calendars, by id. (`schedule_with_calendars`)
+    SCHEDULES_WITH_CALENDARS = concat!("SELECT ", schedule_columns!(), " FROM schedule s \
+        WHERE s.project = ?1 AND s.id > ?2 AND ", has_calendars!(), " ORDER BY s.id LIMIT ?3");
 
     // Prune.
 

@@ -26,6 +26,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0014_finished_once.sql"),
     include_str!("migrations/0015_hook_calls.sql"),
     include_str!("migrations/0016_tags.sql"),
+    include_str!("migrations/0017_calendars.sql"),
 ];
 
 /// The newest version that this release knows.

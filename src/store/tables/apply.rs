@@ -42,6 +42,9 @@ impl Tables {
             Command::SetLimit { project, name, values } => {
                 self.set_limit(project, name, values.as_ref(), now)
             }
+            Command::SetCalendar { project, name, dates } => {
+                self.set_calendar(project, name, dates.as_ref(), now)
+            }
             Command::CreateRun(new) => self.create_new_run(new, now),
             Command::DebounceRun { new, debounce } => Ok(self.debounce_run(new, debounce, now)),
             Command::RecordStep { run, token, step } => self.record_step(run, *token, step),

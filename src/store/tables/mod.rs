@@ -13,6 +13,7 @@
 
 mod apply;
 mod cadence_change;
+mod calendars;
 mod claims;
 mod completion;
 mod completion_print;

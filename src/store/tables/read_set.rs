@@ -156,8 +156,8 @@ impl<'c> ReadSet<'c> {
                 self.workers.insert(worker.as_str());
                 self.hook_calls.extend(calls.iter().map(|id| &**id));
             }
-            // A prune reads old rows that it does not name.
-            Command::Prune { .. } => {}
+            // A prune reads old rows that it does not name. Calendars are written without tables.
+            Command::Prune { .. } | Command::SetCalendar { .. } => {}
             Command::CreateRun(new) => {
                 self.needs_rules = true;
                 self.create(new);
@@ -288,6 +288,8 @@ pub(in crate::store) enum Group<'c> {
     Claim(&'c Command),
     /// To whatever is old.
     Prune(&'c Command),
+    /// To a calendar.
+    Calendar(&'c Command),
 }
 
 /// Splits a batch wherever a command needs rows that only the commands before it determine.
@@ -299,6 +301,7 @@ pub(in crate::store) fn groups(commands: &[Command]) -> Vec<Group<'_>> {
         let single = match command {
             Command::ClaimRuns { .. } => Some(Group::Claim(command)),
             Command::Prune { .. } => Some(Group::Prune(command)),
+            Command::SetCalendar { .. } => Some(Group::Calendar(command)),
             _ => None,
         };
         if single.is_some() || hazards.are_met_by(command) {

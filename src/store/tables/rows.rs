@@ -3,7 +3,7 @@
 use crate::calendar::Timestamp;
 use crate::model::{
     Debounced, EventRecord, HookCall, LedgerLine, Limit, Peer, Run, RunId, RunState, ScheduleId,
-    ScheduleStatus, SlotOutcome, StepRecord, Token, WorkerId, is_replaceable,
+    ScheduleStatus, SlotOutcome, StepRecord, StoredCalendar, Token, WorkerId, is_replaceable,
 };
 use crate::store::Answer;
 use crate::store::limits::WorkflowRow;
@@ -171,6 +171,8 @@ pub(in crate::store) struct Tables {
     pub workers: BTreeMap<WorkerId, WorkerRow>,
     pub workflows: Pairs<WorkflowRow>,
     pub limits: Pairs<Option<Limit>>,
+    /// Stored calendars, by project and name; `None` for deleted ones.
+    pub calendars: Pairs<Option<StoredCalendar>>,
     /// Numbers of running runs by limit, and then by key.
     pub claimed_under: Pairs<BTreeMap<Arc<str>, u32>>,
 }
@@ -205,6 +207,11 @@ impl Tables {
         if let Some(touched) = &mut self.touched {
             note(touched);
         }
+    }
+
+    /// Records that something was written that only this store has in its tables.
+    pub fn note_change(&mut self) {
+        self.changed = true;
     }
 
     /// Gives rows that are created from now on numbers above this one.

@@ -324,7 +324,8 @@ pub(in crate::store) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Time
         schedule.tags.clone_from(tags);
     }
     if let Some(status) = patch.status {
-        if schedule.status == ScheduleStatus::Paused && status == ScheduleStatus::Active {
+        let is_resumed = matches!(schedule.status, ScheduleStatus::Paused | ScheduleStatus::Broken);
+        if is_resumed && status == ScheduleStatus::Active {
             schedule.attended_from = now;
             schedule.failure_count = 0;
         }

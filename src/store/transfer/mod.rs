@@ -48,7 +48,7 @@ impl Table {
     pub fn order(self) -> &'static str {
         match self.name {
             "run" | "ledger" => "no",
-            "run_limit" => "name",
+            "run_limit" | "calendar" => "name",
             _ => "id",
         }
     }
@@ -65,6 +65,9 @@ pub(super) const WORKFLOWS: Table = table![
 ];
 pub(super) const LIMITS: Table = table![
     "run_limit", name Text, declaration Text, set_values Text, taken Text, updated_at Int,
+];
+pub(super) const CALENDARS: Table = table![
+    "calendar", name Text, dates Text, updated_at Int,
 ];
 pub(super) const RUNS: Table = table![
     "run", id Text, state Text, token Int, attempt Int, cancel_requested Flag, child_ended Flag,
@@ -96,7 +99,7 @@ pub(super) const SCHEDULES: Table = table![
 
 /// The tables in the order of their transfer: what could start something comes last. Steps and
 /// events are transferred with their runs.
-const MOVED: [Table; 5] = [LIMITS, WORKFLOWS, RUNS, LEDGER, SCHEDULES];
+const MOVED: [Table; 6] = [LIMITS, CALENDARS, WORKFLOWS, RUNS, LEDGER, SCHEDULES];
 /// A mark after the last table: all rows have been transferred.
 const ARRIVED: &str = "arrived";
 /// A mark after that: both sides have been compared.

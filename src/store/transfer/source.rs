@@ -25,7 +25,7 @@ pub(super) struct TransferSource {
 
 /// What a closed file refuses: a table, and the kind of change. A change that it accepted would be
 /// lost. A worker that was left behind may still go and prune.
-const CLOSED: [(&str, &str); 13] = [
+const CLOSED: [(&str, &str); 16] = [
     ("worker", "INSERT"),
     ("event", "INSERT"),
     ("step", "INSERT"),
@@ -39,6 +39,9 @@ const CLOSED: [(&str, &str); 13] = [
     ("workflow", "INSERT"),
     ("workflow", "UPDATE"),
     ("run_limit", "UPDATE"),
+    ("calendar", "INSERT"),
+    ("calendar", "UPDATE"),
+    ("calendar", "DELETE"),
 ];
 
 /// Runs that are transferred without the rest of the history: unfinished runs, the children that

@@ -1,8 +1,8 @@
 //! The target of a transfer: the database into which projects move.
 
 use super::{
-    Batch, Cell, EVENTS, Kind, LEDGER, LIMITS, Mark, RUNS, Row, SCHEDULES, STEPS, Side, Table, TransferError,
-    WORKFLOWS,
+    Batch, CALENDARS, Cell, EVENTS, Kind, LEDGER, LIMITS, Mark, RUNS, Row, SCHEDULES, STEPS, Side, Table,
+    TransferError, WORKFLOWS,
 };
 use crate::calendar::Timestamp;
 use crate::model::WorkerId;
@@ -27,7 +27,8 @@ pub(super) struct Arrived<'a>(&'a TransferTarget);
 /// While a project moves, only the transfer may write to these tables. A worker can't register, and
 /// what others would change (send an event, cancel a run, set a limit) might be lost: the transfer
 /// compares both sides, and may be abandoned.
-const CLOSED: [&str; 8] = ["worker", "schedule", "run", "step", "event", "ledger", "workflow", "run_limit"];
+const CLOSED: [&str; 9] =
+    ["worker", "schedule", "run", "step", "event", "ledger", "workflow", "run_limit", "calendar"];
 
 /// Refuses a write to a project that is being transferred. Steps and events belong to the project
 /// of their run.
@@ -103,6 +104,7 @@ impl TransferTarget {
             ("ledger", "a history"),
             ("workflow", "workflows"),
             ("run_limit", "limits"),
+            ("calendar", "calendars"),
         ];
         self.with(async |session| {
             for (table, what) in kinds {
@@ -272,7 +274,7 @@ impl TransferTarget {
 
     /// Deletes everything that was written of the project, and the mark.
     pub fn take_away(&self, project: &str) -> Result<(), StoreError> {
-        for table in [SCHEDULES, LEDGER, RUNS, WORKFLOWS, LIMITS] {
+        for table in [SCHEDULES, LEDGER, RUNS, WORKFLOWS, CALENDARS, LIMITS] {
             loop {
                 let deleted = self.with(async |session| {
                     let mut args = Args::default();

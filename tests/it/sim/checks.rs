@@ -1119,6 +1119,7 @@ impl Witness for Checks {
             | Command::PatchSchedule { .. }
             | Command::SendEvent(_)
             | Command::SetLimit { .. }
+            | Command::SetCalendar { .. }
             | Command::TakeHookCalls { .. }
             | Command::EndHookCalls { .. }
             | Command::CancelRun { .. } => {}
@@ -1186,6 +1187,7 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
             format!("{run} under {} ends: {ending:?}", token.0)
         }
         Command::SetLimit { name, values, .. } => format!("set limit {name} to {values:?}"),
+        Command::SetCalendar { name, dates, .. } => format!("set calendar {name} to {dates:?}"),
         Command::CancelRun { run, .. } => format!("cancel {run}"),
         Command::RetryRun { run, .. } => format!("retry {run}"),
         Command::WakeParents { runs, .. } => format!("wake {runs:?}"),

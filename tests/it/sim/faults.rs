@@ -6,7 +6,7 @@ use polos::clock::Now;
 use polos::engine::{Dispatcher, Notice, Stop};
 use polos::model::{
     CallKind, ClaimedRun, EntryRefusal, HookCall, LedgerEntry, LimitStatus, Peer, Run, RunId, Schedule,
-    ScheduleId, StepRecord, Token, WaitingCalls, WorkerId, WorkflowEntry,
+    ScheduleId, StepRecord, StoredCalendar, Token, WaitingCalls, WorkerId, WorkflowEntry,
 };
 use polos::store::{
     Answer, Command, DueSchedule, KeyedRun, NextWork, Page, ProjectStats, Rejection, RunFilter,
@@ -298,6 +298,20 @@ impl StoreReads for FaultyStore {
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError> {
         self.read()?;
         self.inner.limits(project, count_to, now)
+    }
+
+    fn calendars(
+        &self,
+        project: &str,
+        names: Option<&[Arc<str>]>,
+    ) -> Result<Vec<StoredCalendar>, StoreError> {
+        self.read()?;
+        self.inner.calendars(project, names)
+    }
+
+    fn schedules_with_calendars(&self, project: &str, page: &Page) -> Result<Vec<Schedule>, StoreError> {
+        self.read()?;
+        self.inner.schedules_with_calendars(project, page)
     }
 
     fn workflows(&self, project: &str) -> Result<Vec<WorkflowEntry>, StoreError> {

@@ -4,6 +4,7 @@ use super::fixture::Fixture;
 use polos::store::{MemoryStore, Store};
 
 mod backfills;
+mod calendars;
 mod claims;
 mod completions;
 mod debounces;
@@ -47,6 +48,7 @@ fn all() -> impl Iterator<Item = Case> {
         claims::CASES,
         entries::CASES,
         backfills::CASES,
+        calendars::CASES,
         completions::CASES,
         debounces::CASES,
         interruptions::CASES,

@@ -41,7 +41,10 @@ const WORKFLOWS: [&str; 4] = ["w", "v", "'; DROP TABLE run; --", "nul\0\u{202e}ð
 const KEYS: [&str; 3] = ["global", "user%_1", "\""];
 const APPS: [&str; 2] = ["app.py", "web"];
 pub const WORKERS: [&str; 3] = ["wkr_a", "wkr_b", "wkr_c"];
-const SPECS: [&str; 5] = [
+const CALENDARS: [&str; 3] = ["us", "de", "us-east"];
+const SPECS: [&str; 7] = [
+    r#"{"cron":"* * * * *","calendars":["de","us"]}"#,
+    r#"{"cron":"* * * * *","calendars":["us-east"]}"#,
     r#"{"cron":"* * * * *","timezone":"Europe/Berlin"}"#,
     r#"{"cron":"* * * * *","overlap":"skip"}"#,
     r#"{"cron":"0 9 * * *"}"#,
@@ -371,6 +374,11 @@ impl World<'_> {
                     rules: self.rules(),
                 }))
             }
+            5..6 if self.dice.one_in(2) => Command::SetCalendar {
+                project: self.word(&PROJECTS),
+                name: self.word(&CALENDARS),
+                dates: self.dice.one_in(2).then(|| self.word(&["[]", r#"["2027-01-15"]"#])),
+            },
             5..6 => Command::SetLimit {
                 project: self.word(&PROJECTS),
                 name: self.word(&LIMITS),
@@ -545,6 +553,11 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
         assert_eq!(model.waiting_parents(project, &page), store.waiting_parents(project, &page));
         assert_eq!(model.coming(project, until, limit), store.coming(project, until, limit));
         assert_eq!(model.limits(project, 1_000, world.now), store.limits(project, 1_000, world.now));
+        assert_eq!(model.calendars(project, None), store.calendars(project, None));
+        assert_eq!(
+            model.schedules_with_calendars(project, &page),
+            store.schedules_with_calendars(project, &page)
+        );
         let count_to = [0, 2, 1_000][world.dice.below(3) as usize];
         assert_eq!(
             model.project_stats(project, until, count_to),

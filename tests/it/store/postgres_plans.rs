@@ -15,7 +15,8 @@ use polos::store::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The files that have all statements.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 8] = [
+    include_str!("../../../src/store/postgres/queries/calendars.rs"),
     include_str!("../../../src/store/postgres/queries/reads.rs"),
     include_str!("../../../src/store/postgres/queries/commits.rs"),
     include_str!("../../../src/store/postgres/queries/events.rs"),

@@ -7,7 +7,7 @@ use super::server::Server;
 use polos::calendar::Timestamp;
 use polos::model::{
     Admission, Debounce, DeclaredLimit, LedgerEntry, LimitSpec, NewEvent, Run, RunId, RunState, Schedule,
-    ScheduleStatus, StepRecord, StepState, WorkerEntry, WorkflowEntry,
+    ScheduleStatus, StepRecord, StepState, StoredCalendar, WorkerEntry, WorkflowEntry,
 };
 use polos::store::{
     Answer, Command, Page, Patch, PostgresOptions, PostgresStore, Rejection, RunFilter, ScheduleFilter,
@@ -82,6 +82,7 @@ fn refusal(result: Result<Vec<TransferredProject>, TransferError>) -> String {
 #[derive(PartialEq, Debug)]
 struct Answers {
     workflows: Vec<WorkflowEntry>,
+    calendars: Vec<StoredCalendar>,
     schedules: Vec<Schedule>,
     histories: Vec<Option<Vec<LedgerEntry>>>,
     runs: Vec<Run>,
@@ -101,6 +102,7 @@ fn ask(store: &dyn Store, project: &str) -> Answers {
             .collect(),
         steps: runs.iter().map(|run| store.steps(&run.id).unwrap()).collect(),
         due: store.due(project, &ids, at(10_000_000_000), 100_000).unwrap().len(),
+        calendars: store.calendars(project, None).unwrap(),
         workflows,
         schedules,
         runs,
@@ -191,6 +193,8 @@ fn fill(store: &dyn Store) {
     }
     fixture.create(at(70), new_run("run_by_hand"));
     fixture.ok(at(71), an_event("payment", Some("key")));
+    let dates = Some(text(r#"["2026-07-04"]"#));
+    fixture.ok(at(72), Command::SetCalendar { project: text(PROJECT), name: text("us"), dates });
 }
 
 /// An event for the run that nobody has claimed.
@@ -249,12 +253,13 @@ fn it_goes_on_wherever_it_was_stopped() {
     assert_eq!(before.histories.len(), after.histories.len());
     assert_eq!(before.steps, after.steps);
     let moved = moved.unwrap().remove(0);
-    assert_eq!((moved.freed, moved.tables.len()), (1, 7));
+    assert_eq!((moved.freed, moved.tables.len()), (1, 8));
     let counts: Vec<_> = moved.tables.iter().map(|table| (table.table, table.count)).collect();
     assert_eq!(
         counts,
         [
             ("run_limit", 0),
+            ("calendar", 1),
             ("workflow", 1),
             ("run", 6),
             ("step", 5),
@@ -366,6 +371,8 @@ fn changes(held: &Run) -> Vec<Command> {
             name: text("mails"),
             values: Some(LimitSpec { max: Some(1), ..LimitSpec::default() }),
         },
+        Command::SetCalendar { project: text(PROJECT), name: text("us"), dates: Some(text("[]")) },
+        Command::SetCalendar { project: text(PROJECT), name: text("us"), dates: None },
         Command::RecordStep { run: held.id.clone(), token, step: super::fixture::done_step("more") },
         Command::ReportProgress { run: held.id.clone(), token, progress: text("{}") },
         end(&held.id, token, super::fixture::succeeded()),

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 import typer
 
 import polos
-from polos import _polos, limits, runs, schedules, workers
+from polos import _polos, calendars, limits, runs, schedules, workers
 from polos._display.limits import described_values
 from polos._overview import stuck_parents
 from polos._validate.limits import described
@@ -52,6 +52,9 @@ _SAMPLE = 200
 # A call whose worker has died waits until another worker has expired it: for a few minutes if the
 # dead one was idle.
 _HOOKS_WAIT = timedelta(minutes=5)
+
+# How the core begins the note of a schedule whose calendar does not exist.
+_NO_CALENDAR = "there is no calendar"
 
 _MARKS = {"ok": ("ok  ", "green"), "warning": ("warn", "yellow"), "problem": ("bad ", "red")}
 
@@ -367,6 +370,7 @@ def _stuck(client: PolosClient, view: Overview, alive: list[WorkerInfo]) -> Iter
     yield from trouble
     yield from _hook_calls(view, served)
     yield from _retired(client, view)
+    yield from _calendars(client, view)
     if not trouble:
         late = f"{_some(view.overdue, view)} overdue" if view.overdue else "none is overdue"
         yield Finding("schedules", f"{_totals(view.schedules, view)}; {late}, none is broken")
@@ -545,12 +549,31 @@ def _broken(client: PolosClient, view: Overview) -> Iterator[Finding]:
     notes = "; ".join(
         f"{called(s.workflow, s.key)}: {s.note or 'no reason recorded'}" for s in some
     )
-    yield problem(
-        "schedules",
-        f"{_some(count, view)} broken and not firing: {notes}",
-        "create them again with valid values (polos schedules create), or delete them: "
-        "polos schedules delete --status broken",
-    )
+    if all(s.note and s.note.startswith(_NO_CALENDAR) for s in some):
+        advice = "create the calendar: polos calendars set NAME FILE"
+    else:
+        advice = (
+            "create them again with valid values (polos schedules create), or delete them: "
+            "polos schedules delete --status broken"
+        )
+    yield problem("schedules", f"{_some(count, view)} broken and not firing: {notes}", advice)
+
+
+def _calendars(client: PolosClient, view: Overview) -> Iterator[Finding]:
+    """Find calendars that nobody has continued: schedules that name them run on holidays."""
+    today = view.now.date()
+    ended = [
+        f"`{calendar.name}` ({calendar.dates[-1].isoformat()})"
+        for calendar in calendars.sync.list(client)
+        if calendar.dates and calendar.dates[-1] < today
+    ]
+    if ended:
+        more = f" and {len(ended) - 3} more" if len(ended) > 3 else ""
+        yield warning(
+            "calendars",
+            f"the last date has passed of {', '.join(ended[:3])}{more}",
+            "set the dates of the coming years: polos calendars set NAME FILE",
+        )
 
 
 def _retired(client: PolosClient, view: Overview) -> Iterator[Finding]:

@@ -200,7 +200,13 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
         ("bounds", ", ".join(text for value, text in bounds if value is not None)),
         (
             "skips",
-            ", ".join([*(day.isoformat() for day in schedule.skip or ()), *schedule.skip_cron]),
+            ", ".join(
+                [
+                    *(day.isoformat() for day in schedule.skip or ()),
+                    *schedule.skip_cron,
+                    *(f"calendar {name}" for name in schedule.calendars),
+                ]
+            ),
         ),
         ("skipped", ", ".join(when(slot) for slot in schedule.skipped)),
         ("pauses", f"after {failures} failures in a row" if failures else None),

@@ -17,6 +17,7 @@ from polos.cli.ui.times import iso, seconds
 if TYPE_CHECKING:
     from polos.models import (
         BackfillInfo,
+        Calendar,
         ErrorInfo,
         LedgerEntry,
         LimitInfo,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "calendar_json",
     "entry_json",
     "limit_json",
     "overview_json",
@@ -75,12 +77,22 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "skipped": [iso(slot) for slot in schedule.skipped],
         "tags": dict(schedule.tags),
         "skip_cron": [*schedule.skip_cron],
+        "calendars": [*schedule.calendars],
     }
 
 
 def backfill_json(backfill: BackfillInfo) -> dict[str, Any]:
     """Return a backfill and how far it is."""
     return {**asdict(backfill), "done": backfill.done, "total": backfill.total}
+
+
+def calendar_json(calendar: Calendar) -> dict[str, Any]:
+    """Return a calendar with its dates."""
+    return {
+        "name": calendar.name,
+        "dates": [day.isoformat() for day in calendar.dates],
+        "updated_at": iso(calendar.updated_at),
+    }
 
 
 def limit_json(limit: LimitInfo) -> dict[str, Any]:

@@ -80,7 +80,9 @@ Priority = Annotated[
 ]
 SkippedDates = Annotated[
     list[str] | None,
-    typer.Option(metavar="DATE", help="A date to skip, or 'cron:* * 1 * *'; repeatable."),
+    typer.Option(
+        metavar="DAYS", help="A date to skip, 'cron:* * 1 * *', or a calendar; repeatable."
+    ),
 ]
 Tags = Annotated[
     list[str] | None,

@@ -7,6 +7,7 @@ from datetime import date
 from typing import Any
 
 from polos._validate.formatting import nearest, shown
+from polos._validate.schedule_options import check_calendar_name
 from polos.exceptions import InvalidArgumentError
 
 __all__ = ["json_value", "skipped_day", "status_value", "tags_given"]
@@ -23,17 +24,17 @@ def json_value(option: str, text: str, example: str) -> Any:
 
 
 def skipped_day(option: str, text: str) -> date | str:
-    """Return a date, or a cron expression as it is. Raises :class:`InvalidArgumentError` for
-    another text.
+    """Return a date, or a cron expression or the name of a calendar as it is. Raises
+    :class:`InvalidArgumentError` for another text.
     """
-    if text.startswith("cron:"):
-        return text
+    if text.startswith("cron:") or (text[:1].isascii() and text[:1].isalpha()):
+        return check_calendar_name(option, text) if ":" not in text else text
     try:
         return date.fromisoformat(text)
     except ValueError:
         raise InvalidArgumentError(
-            f"{option}: {shown(text)} isn't a date; expected one such as `2026-12-25`, or "
-            f"`cron:* * 1 * *`"
+            f"{option}: {shown(text)} isn't a date; expected one such as `2026-12-25`, "
+            f"`cron:* * 1 * *`, or the name of a calendar"
         ) from None
 
 

@@ -101,6 +101,7 @@ macro_rules! is_unlimited {
     };
 }
 
+mod calendars;
 mod commits;
 mod events;
 mod hook_calls;
@@ -111,6 +112,7 @@ mod transaction;
 #[cfg(feature = "sqlite")]
 mod transfer;
 
+pub(in crate::store) use calendars::*;
 pub(in crate::store) use commits::*;
 pub(in crate::store) use events::*;
 pub(in crate::store) use hook_calls::*;
@@ -143,7 +145,7 @@ pub(super) const STATE: &str = state!();
 /// All constant statements, and those of a transfer.
 pub(super) fn all() -> Vec<Sql> {
     let all = reads::ALL.iter().chain(commits::ALL).chain(events::ALL).chain(hook_calls::ALL);
-    let all = all.chain(limits::ALL).chain(transaction::ALL).cloned();
+    let all = all.chain(calendars::ALL).chain(limits::ALL).chain(transaction::ALL).cloned();
     #[cfg(feature = "sqlite")]
     let all = all.chain(transfer::ALL.iter().cloned()).chain(transfer::all_of_tables());
     all.collect()

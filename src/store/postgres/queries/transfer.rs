@@ -2,13 +2,15 @@
 //! transfer creates.
 
 use super::{Composed, Sql};
-use crate::store::transfer::{EVENTS, Kind, LEDGER, LIMITS, RUNS, SCHEDULES, STEPS, Table, WORKFLOWS};
+use crate::store::transfer::{
+    CALENDARS, EVENTS, Kind, LEDGER, LIMITS, RUNS, SCHEDULES, STEPS, Table, WORKFLOWS,
+};
 
 composed! {
     /// Whether a table has a row of a project. (an index that begins with the project)
     HAS_ROWS;
-    /// A batch of a project's rows in order. (`run_limit_pkey`, `workflow_pkey`, `run_pkey`,
-    /// `ledger_pkey`, `schedule_by_id` or `schedule_pkey`)
+    /// A batch of a project's rows in order. (`run_limit_pkey`, `calendar_pkey`, `workflow_pkey`,
+    /// `run_pkey`, `ledger_pkey`, `schedule_by_id` or `schedule_pkey`)
     TRANSFERRED_ROWS;
     /// The steps, or the events, of a project's runs in a range of numbers, in order. (`run_pkey`,
     /// `step_pkey` or `event_pkey`)
@@ -52,7 +54,7 @@ statements! {
 pub(in crate::store) fn order_of(table: &str) -> &'static str {
     match table {
         "run" | "ledger" => "no",
-        "run_limit" => "name",
+        "run_limit" | "calendar" => "name",
         _ => "id",
     }
 }
@@ -138,7 +140,7 @@ pub(in crate::store) fn delete_rows(table: Table) -> Sql {
 
 /// The statements of every table that a transfer carries.
 pub(super) fn all_of_tables() -> Vec<Sql> {
-    let tables = [LIMITS, WORKFLOWS, RUNS, LEDGER, SCHEDULES];
+    let tables = [LIMITS, CALENDARS, WORKFLOWS, RUNS, LEDGER, SCHEDULES];
     let mut all = vec![has_rows("worker")];
     for (table, order) in [(STEPS, "no"), (EVENTS, "name")] {
         all.extend([transferred_with_runs(table, order), insert_rows(table)]);

@@ -1,0 +1,184 @@
+//! Requests about stored calendars.
+
+use super::context::{NextStep, RequestContext};
+use super::response::to_json;
+use super::runs::shortened;
+use super::schedules::EDIT_TRIES_MAX;
+use crate::error::Error;
+use crate::model::stored_calendar::{self, MISSING, StoredCalendar, objection_to_name, stored_dates};
+use crate::model::{Schedule, ScheduleStatus, StoredSpec};
+use crate::store::{Command, Page, Patch, Rejection, StoreWrites, attach_calendars};
+use serde_json::json;
+use std::sync::Arc;
+
+/// So many schedules and calendars are named in an error.
+const NAMED_MAX: usize = 5;
+/// Schedules that are read at once.
+const PAGE: usize = 1_000;
+
+fn shown(calendar: &StoredCalendar) -> serde_json::Value {
+    let dates: Vec<String> = calendar.dates.iter().map(ToString::to_string).collect();
+    json!({"name": &*calendar.name, "dates": dates, "updated_at": calendar.updated_at})
+}
+
+pub(super) fn list(context: &RequestContext) -> Result<NextStep, Error> {
+    let calendars = context.reads.calendars(&context.project, None)?;
+    Ok(NextStep::Answered(to_json(&calendars.iter().map(shown).collect::<Vec<_>>())))
+}
+
+pub(super) fn get(context: &RequestContext, name: &Arc<str>) -> Result<NextStep, Error> {
+    Ok(NextStep::Answered(to_json(&shown(&find(context, name)?))))
+}
+
+fn find(context: &RequestContext, name: &Arc<str>) -> Result<StoredCalendar, Error> {
+    let found = context.reads.calendars(&context.project, Some(std::slice::from_ref(name)))?;
+    found.into_iter().next().ok_or_else(|| Error::CalendarNotFound(not_found(name, &known(context))))
+}
+
+/// The names of all calendars; none if they can't be read, because they are only for a message.
+fn known(context: &RequestContext) -> Vec<Arc<str>> {
+    let calendars = context.reads.calendars(&context.project, None).unwrap_or_default();
+    calendars.into_iter().map(|calendar| calendar.name).collect()
+}
+
+fn not_found(name: &str, known: &[Arc<str>]) -> String {
+    let names: Vec<String> = known.iter().take(NAMED_MAX).map(|name| format!("`{name}`")).collect();
+    let others = match known.len() - names.len() {
+        0 => String::new(),
+        rest => format!(", and {rest} more"),
+    };
+    let there = if names.is_empty() {
+        "there are none yet".to_owned()
+    } else {
+        format!("there are {}{others}", names.join(", "))
+    };
+    let name = shortened(name);
+    format!(
+        "there is no calendar `{name}` in this project; {there}; create it with `calendars.set(client, \"{name}\", \
+         dates)` or `polos calendars set {name} FILE`"
+    )
+}
+
+/// Refuses specifications that name calendars which do not exist.
+pub(super) fn check_named<'s>(
+    context: &RequestContext,
+    specs: impl IntoIterator<Item = &'s StoredSpec>,
+) -> Result<(), Error> {
+    let specs = specs.into_iter().filter_map(|spec| spec.compiled().ok());
+    let mut names: Vec<Arc<str>> = Vec::new();
+    for spec in specs {
+        for name in &spec.spec().calendars {
+            if !names.iter().any(|known| **known == **name) {
+                names.push(name.as_str().into());
+            }
+        }
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    let found = context.reads.calendars(&context.project, Some(&names))?;
+    match names.iter().find(|name| !found.iter().any(|calendar| calendar.name == **name)) {
+        Some(missing) => Err(Error::CalendarNotFound(not_found(missing, &known(context)))),
+        None => Ok(()),
+    }
+}
+
+/// Sets the dates of a calendar. Schedules that are broken because it did not exist continue.
+pub(super) fn set(context: &RequestContext, name: &Arc<str>, dates: &[String]) -> Result<NextStep, Error> {
+    if let Some(objection) = objection_to_name(name) {
+        return Err(Error::Argument(objection));
+    }
+    let dates = Some(stored_dates(dates).map_err(Error::Argument)?);
+    commit(context, name, dates)?;
+    let mut after = None;
+    loop {
+        let page = Page { limit: PAGE, after };
+        let mut schedules = context.reads.schedules_with_calendars(&context.project, &page)?;
+        after = schedules.last().map(|schedule| schedule.id.to_string());
+        let is_last = schedules.len() < PAGE;
+        schedules.retain(|schedule| {
+            schedule.status == ScheduleStatus::Broken
+                && schedule.note.as_deref().is_some_and(|note| note.starts_with(MISSING))
+        });
+        attach_calendars(&*context.reads, &context.project, &mut schedules)?;
+        for schedule in &schedules {
+            mend(context, schedule)?;
+        }
+        if is_last {
+            return get(context, name);
+        }
+    }
+}
+
+/// Makes the schedule active again if no calendar is missing any more. What was due meanwhile
+/// follows its catch-up policy, as after a pause.
+fn mend(context: &RequestContext, schedule: &Schedule) -> Result<(), Error> {
+    if schedule.spec.compiled().map_or(true, |spec| spec.missing_calendar().is_some()) {
+        return Ok(());
+    }
+    let status = if schedule.next_slot.is_some() { ScheduleStatus::Active } else { ScheduleStatus::Finished };
+    let command = Command::PatchSchedule {
+        project: Arc::clone(&context.project),
+        id: schedule.id.clone(),
+        revision: Some(schedule.revision),
+        patch: Box::new(Patch { status: Some(status), note: Some(None), ..Patch::default() }),
+    };
+    match context.writes.commit(&[command], context.now())?.remove(0) {
+        // Somebody else has changed or deleted it meanwhile.
+        Ok(_) | Err(Rejection::Stale | Rejection::ScheduleNotFound(_)) => Ok(()),
+        Err(rejection) => Err(rejection.into()),
+    }
+}
+
+pub(super) fn delete(context: &RequestContext, name: &Arc<str>) -> Result<NextStep, Error> {
+    find(context, name)?;
+    match commit(context, name, None) {
+        Err(Error::State(_)) => Err(Error::State(in_use(context, name)?)),
+        done => done.map(|()| NextStep::Answered("null".to_owned())),
+    }
+}
+
+fn commit(context: &RequestContext, name: &Arc<str>, dates: Option<crate::model::Json>) -> Result<(), Error> {
+    let command =
+        Command::SetCalendar { project: Arc::clone(&context.project), name: Arc::clone(name), dates };
+    context.writes.commit(&[command], context.now())?.remove(0)?;
+    Ok(())
+}
+
+/// Names the schedules that use the calendar.
+fn in_use(context: &RequestContext, name: &str) -> Result<String, Error> {
+    let mut found = Vec::new();
+    let mut after = None;
+    for _ in 0..EDIT_TRIES_MAX {
+        let page = Page { limit: PAGE, after };
+        let schedules = context.reads.schedules_with_calendars(&context.project, &page)?;
+        after = schedules.last().map(|schedule| schedule.id.to_string());
+        let is_last = schedules.len() < PAGE;
+        found.extend(schedules.into_iter().filter(|schedule| {
+            schedule.spec.fields().is_some_and(|fields| fields.calendars.iter().any(|each| each == name))
+        }));
+        if is_last || found.len() > NAMED_MAX {
+            break;
+        }
+    }
+    let users = found.iter().take(NAMED_MAX);
+    let users: Vec<String> = users
+        .map(|schedule| {
+            format!("`{}` (workflow `{}`, key `{}`)", schedule.id, schedule.workflow, schedule.key)
+        })
+        .collect();
+    let more = if found.len() > NAMED_MAX { ", and others" } else { "" };
+    Ok(format!(
+        "the calendar `{name}` is in use by the schedules {}{more}; take it out of their `skip`, or delete them, first",
+        users.join(", ")
+    ))
+}
+
+/// The note of a schedule whose calendar is missing.
+pub(super) fn refuse_missing(schedule: &Schedule) -> Result<(), Error> {
+    let compiled_spec = schedule.spec.compiled().map_err(Clone::clone)?;
+    match compiled_spec.missing_calendar() {
+        Some(name) => Err(Error::State(stored_calendar::missing(name))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,58 @@
+//! Stored calendars.
+
+use super::rows::Tables;
+use crate::calendar::Timestamp;
+use crate::model::{Json, Schedule, StoredCalendar};
+use crate::store::{Answer, Rejection};
+use std::sync::Arc;
+
+impl Tables {
+    pub(super) fn set_calendar(
+        &mut self,
+        project: &Arc<str>,
+        name: &Arc<str>,
+        dates: Option<&Json>,
+        now: Timestamp,
+    ) -> Result<Answer, Rejection> {
+        let in_use = || self.schedules_with_calendars(project, None, usize::MAX);
+        if dates.is_none() && in_use().iter().any(|schedule| names(schedule, name)) {
+            return Err(Rejection::CalendarInUse(Arc::clone(name)));
+        }
+        let calendar = dates.map(|dates| StoredCalendar::from_row(Arc::clone(name), dates, now));
+        let known = std::mem::replace(self.calendars.slot(project, name), calendar);
+        if dates.is_some() || known.is_some() {
+            self.note_change();
+        }
+        Ok(Answer::Done)
+    }
+
+    /// The calendars with these names, or all, by name.
+    pub(in crate::store) fn calendars(
+        &self,
+        project: &str,
+        names: Option<&[Arc<str>]>,
+    ) -> Vec<StoredCalendar> {
+        let is_wanted = |name: &Arc<str>| names.is_none_or(|names| names.contains(name));
+        let all = self.calendars.of(project).filter(|(name, _)| is_wanted(name));
+        all.filter_map(|(_, calendar)| calendar.clone()).collect()
+    }
+
+    /// Schedules that name any calendar, by id.
+    pub(in crate::store) fn schedules_with_calendars(
+        &self,
+        project: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Vec<Schedule> {
+        let ids = self.schedules_of.get(project).into_iter().flatten();
+        let schedules = ids.filter(|id| after.is_none_or(|after| id.as_str() > after));
+        let schedules = schedules.map(|id| &self.schedules[id].schedule);
+        let named =
+            |schedule: &&Schedule| schedule.spec.fields().is_some_and(|fields| !fields.calendars.is_empty());
+        schedules.filter(named).take(limit).cloned().collect()
+    }
+}
+
+fn names(schedule: &Schedule, name: &str) -> bool {
+    schedule.spec.fields().is_some_and(|fields| fields.calendars.iter().any(|each| each == name))
+}
