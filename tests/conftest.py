@@ -193,32 +193,32 @@ class Program:
             text=True,
         )
         self.lines: list[str] = []
-        self._heard: queue.Queue[str | None] = queue.Queue()
+        self._lines: queue.Queue[str | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._heard.put(line.rstrip("\n"))
-        self._heard.put(None)
+            self._lines.put(line.rstrip("\n"))
+        self._lines.put(None)
 
-    def hears(self, expected: str) -> str:
+    def wait_for_line(self, expected: str) -> str:
         """Wait for a line that begins with ``expected``; return the rest of it."""
         deadline = time.monotonic() + TIMEOUT
         while True:
             try:
-                line = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 raise AssertionError(f"no line `{expected}` in time; {self._story()}") from None
             if line is None:
-                self._heard.put(None)
+                self._lines.put(None)
                 raise AssertionError(f"it ended without a line `{expected}`; {self._story()}")
             self.lines.append(line)
             if line.startswith(expected):
                 return line.removeprefix(expected).strip()
 
-    def tell(self, text: str) -> None:
+    def send_line(self, text: str) -> None:
         """Write a line to its standard input."""
         assert self._process.stdin is not None
         self._process.stdin.write(text + "\n")
@@ -239,8 +239,8 @@ class Program:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"it doesn't end; {self._story()}") from None
         self._reader.join(TIMEOUT)
-        while not self._heard.empty():
-            line = self._heard.get()
+        while not self._lines.empty():
+            line = self._lines.get()
             if line is not None:
                 self.lines.append(line)
         return code

@@ -151,9 +151,9 @@ async def test_runs_of_a_killed_worker_continue_at_once_when_another_starts_on_i
 ) -> None:
     """Even before the lease has expired, since the process is known to have ended."""
     first = start(SERVICE, "first")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: Any = await runs.invoke(client, "order")
-    first.hears("begun")
+    first.wait_for_line("begun")
     first.kill()
     start(SERVICE, "second")
     assert await handle.result(30) == "second"
@@ -183,12 +183,12 @@ async def test_runs_of_a_worker_on_another_machine_are_left_to_it(
 ) -> None:
     """The process id of a worker on another machine has no meaning here."""
     first = start(SERVICE_WITH_ANOTHER, "first")
-    first.hears("ready")
+    first.wait_for_line("ready")
     order: Any = await runs.invoke(client, "order")
-    first.hears("begun")
+    first.wait_for_line("begun")
     first.kill()
     await asyncio.to_thread(changed, tmp_path, "UPDATE worker SET host = 'another machine'")
-    start(SERVICE_WITH_ANOTHER, "second").hears("ready")
+    start(SERVICE_WITH_ANOTHER, "second").wait_for_line("ready")
     ping: Any = await runs.invoke(client, "ping")
     assert await ping.result(30) == "second"
     assert await order.status() == "running"

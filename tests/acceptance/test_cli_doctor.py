@@ -135,9 +135,9 @@ async def test_a_worker_that_was_killed(
     command: Command, client: PolosClient, start: Any, eventually: Any
 ) -> None:
     program = start(APP)
-    program.hears("ready")
+    program.wait_for_line("ready")
     handle = await runs.invoke(client, "digest")
-    program.hears("begun")
+    program.wait_for_line("begun")
     program.kill()
     said = command("doctor", "--json")
     (worker,) = checks(said)["worker"]
@@ -153,7 +153,7 @@ async def test_slots_that_a_stopped_worker_does_not_handle(
     command: Command, client: PolosClient, start: Any, eventually: Any
 ) -> None:
     program = start(APP)
-    program.hears("ready")
+    program.wait_for_line("ready")
     program.signal(signal.SIGSTOP)
     await schedules.create(client, "digest", every=timedelta(seconds=1))
 

@@ -260,7 +260,7 @@ def test_what_was_created_is_there_after_the_interpreter_was_killed(
         time.sleep(600)
         """
     )
-    id = program.hears("created")
+    id = program.wait_for_line("created")
     program.kill()
     assert schedules.sync.get(client, id).status == "active"
 
@@ -341,14 +341,14 @@ async def test_a_schedule_of_one_process_is_seen_by_a_worker_in_another(
     start: Any, client: PolosClient
 ) -> None:
     worker = start(TICKER)
-    worker.hears("ready")
+    worker.wait_for_line("ready")
     # Only the worker has registered the workflow, not this process.
     id = await schedules.create(client, "ticker", every=timedelta(seconds=1), key="from afar")
-    assert worker.hears("tick") == "from afar"
+    assert worker.wait_for_line("tick") == "from afar"
     await schedules.pause(client, id)
     assert (await schedules.get(client, id)).status == "paused"
     handle = await schedules.trigger(client, id)
-    assert worker.hears("tick") == "from afar"
+    assert worker.wait_for_line("tick") == "from afar"
     await handle.result(30)
 
 
@@ -365,7 +365,7 @@ async def test_a_run_invoked_here_is_executed_there(start: Any, client: PolosCli
         run(PolosClient())
         """
     )
-    worker.hears("ready")
+    worker.wait_for_line("ready")
 
     @workflow(id="adder")
     async def never_here(ctx: Any, payload: dict[str, int]) -> int:
@@ -482,8 +482,8 @@ def test_a_forked_child_works_on_when_its_parent_has_closed_or_ended(start: Any)
         print("schedules", len(schedules.sync.list(again)))
     """
     )
-    program.hears("created")
-    program.tell("")
+    program.wait_for_line("created")
+    program.send_line("")
     assert program.ends() == 0, program.errors
     assert program.lines[-1] == "schedules 21"
 

@@ -99,9 +99,9 @@ async def test_a_killed_run_continues_from_its_first_unfinished_step(
     start: Any, client: PolosClient, executed: Any, place: str, done: list[str], again: list[str]
 ) -> None:
     first = start(APP + MAIN, "first", place)
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: RunHandle[Any] = await runs.invoke(client, "three-steps")
-    first.hears(f"at {place}")
+    first.wait_for_line(f"at {place}")
     first.kill()
     assert executed() == [f"first: {step}" for step in done]
 
@@ -118,12 +118,12 @@ async def test_killed_twice_in_a_row_and_still_no_finished_step_is_repeated(
     start: Any, client: PolosClient, executed: Any
 ) -> None:
     first = start(APP + MAIN, "first", "after fetch")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: RunHandle[Any] = await runs.invoke(client, "three-steps")
-    first.hears("at after fetch")
+    first.wait_for_line("at after fetch")
     first.kill()
     second = start(APP + MAIN, "second", "in send")
-    second.hears("at in send")
+    second.wait_for_line("at in send")
     second.kill()
     start(APP + MAIN, "third")
     assert await handle.result(30) == FINISHED
@@ -134,11 +134,11 @@ async def test_another_live_worker_takes_over_within_the_lease(
     start: Any, client: PolosClient, executed: Any
 ) -> None:
     first = start(APP + MAIN, "first", "in send")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: RunHandle[Any] = await runs.invoke(client, "three-steps")
-    first.hears("at in send")
+    first.wait_for_line("at in send")
     second = start(APP + MAIN, "second")
-    second.hears("ready")
+    second.wait_for_line("ready")
     first.kill()
     assert await handle.result(30) == FINISHED
     assert executed() == ["first: fetch", "first: generate", "first: send", "second: send"]
@@ -148,9 +148,9 @@ async def test_a_client_in_another_process_waits_through_the_crash(
     start: Any, client: PolosClient
 ) -> None:
     first = start(APP + MAIN, "first", "in fetch")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: RunHandle[Any] = await runs.invoke(client, "three-steps", idempotency_key="once")
-    first.hears("at in fetch")
+    first.wait_for_line("at in fetch")
     first.kill()
     assert await handle.status() == "running"
     assert (await runs.invoke(client, "three-steps", idempotency_key="once")).id == handle.id
@@ -178,7 +178,7 @@ async def test_a_durable_sleep_continues_while_the_process_is_down(
         return next((step for step in run.steps if step.name == "nap"), None)
 
     first = start(APP + SLEEPER + MAIN, "first")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: RunHandle[Any] = await runs.invoke(client, "sleeper")
     asleep = await eventually(nap)
     first.kill()
@@ -200,12 +200,12 @@ async def test_a_long_sleep_is_held_by_no_worker_and_survives_a_kill(
 
     sleeper = APP + SLEEPER.replace("seconds=1.5", "days=1") + MAIN
     first = start(sleeper, "first")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: RunHandle[Any] = await runs.invoke(client, "sleeper")
     await eventually(waits)
     first.kill()
     second = start(sleeper, "second")
-    second.hears("ready")
+    second.wait_for_line("ready")
     assert await handle.status() == "waiting"
     assert await handle.cancel() == "cancelled"
     assert executed() == ["first: before"]
@@ -232,7 +232,7 @@ async def test_a_step_that_waits_for_its_retry_keeps_its_count_and_its_time(
         return next((step for step in run.steps if step.status == "waiting"), None)
 
     first = start(APP + FLAKY + MAIN, "first")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: RunHandle[Any] = await runs.invoke(client, "flaky")
     step = await eventually(waiting)
     assert step.error.message == "not yet"
@@ -269,9 +269,9 @@ async def test_a_recorded_failure_is_raised_again_and_not_tried_again(
     start: Any, client: PolosClient, executed: Any
 ) -> None:
     first = start(APP + CAUGHT + MAIN, "first", "after refuse")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: RunHandle[Any] = await runs.invoke(client, "caught")
-    first.hears("at after refuse")
+    first.wait_for_line("at after refuse")
     first.kill()
     start(APP + CAUGHT + MAIN, "second")
     described = await handle.result(30)
@@ -318,12 +318,12 @@ async def test_a_type_that_nothing_mentions_is_named_at_once_and_can_be_register
     start: Any, client: PolosClient, executed: Any
 ) -> None:
     first = start(APP + UNDECLARED + MAIN, "first", "after fetch")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle: RunHandle[Any] = await runs.invoke(client, "undeclared")
-    warning = first.hears("step `fetch` returned a")
+    warning = first.wait_for_line("step `fetch` returned a")
     for part in (":Account`", "return annotation", "`polos.register_types`"):
         assert part in warning
-    first.hears("at after fetch")
+    first.wait_for_line("at after fetch")
     first.kill()
 
     second = start(APP + UNDECLARED + MAIN, "second")
@@ -332,7 +332,7 @@ async def test_a_type_that_nothing_mentions_is_named_at_once_and_can_be_register
     second.kill()
 
     third = start(APP + UNDECLARED + MAIN, "third")
-    third.hears("ready")
+    third.wait_for_line("ready")
     assert await runs.retry(client, handle.id) == "queued"
     assert await handle.result(30) == "ada@example.org"
     assert executed() == ["first: undeclared"]
@@ -473,13 +473,13 @@ def replayed(
     database = new_database(folder)
     env = {"POLOS_DATABASE_URL": str(database)}
     first = start_in(folder, TYPES, "first", env=env)
-    first.hears("ready")
+    first.wait_for_line("ready")
     with PolosClient(database) as client:
         runs.sync.invoke(client, "of-many-types")
-    first.hears("made")
+    first.wait_for_line("made")
     first.kill()
     second = start_in(folder, TYPES, "second", env=env)
-    types = json.loads(second.hears("types"))
+    types = json.loads(second.wait_for_line("types"))
     second.kill()
     return types, (folder / "executed.txt").read_text().splitlines()
 
@@ -514,16 +514,16 @@ async def test_no_slot_is_lost_or_doubled_over_a_kill(
     start: Any, client: PolosClient, executed: Any
 ) -> None:
     first = start(APP + TICKER + MAIN, "first")
-    first.hears("ready")
+    first.wait_for_line("ready")
     schedule = await schedules.create(
         client, "ticker", every=timedelta(seconds=1), catch_up="all", overlap="buffer_all"
     )
-    first.hears("tick")
-    first.hears("tick")
+    first.wait_for_line("tick")
+    first.wait_for_line("tick")
     first.kill()
     second = start(APP + TICKER + MAIN, "second")
     for _ in range(4):
-        second.hears("tick")
+        second.wait_for_line("tick")
     second.kill()
 
     seen = [line.split(": ")[1] for line in executed()]
@@ -542,10 +542,10 @@ async def test_a_slot_whose_run_was_killed_is_the_same_run_afterwards(
     start: Any, client: PolosClient, executed: Any
 ) -> None:
     first = start(APP + TICKER + MAIN, "first", "tick 1")
-    first.hears("ready")
+    first.wait_for_line("ready")
     schedule = await schedules.create(client, "ticker", "@yearly")
     handle: RunHandle[Any] = await schedules.trigger(client, schedule)
-    first.hears("at tick 1")
+    first.wait_for_line("at tick 1")
     first.kill()
     start(APP + TICKER + MAIN, "second")
     await handle.result(30)

@@ -230,7 +230,7 @@ MOUNTED = """
         app = Starlette(routes=[Mount("/polos", app=polos.ui(client))])
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
-        listener.listen()  # or who hears the address could come before the server is there
+        listener.listen()  # before the address is printed: a client may connect at once
         print("at", f"http://127.0.0.1:{listener.getsockname()[1]}/polos/", flush=True)
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
     print("ended")
@@ -244,12 +244,12 @@ async def test_a_signal_ends_the_server_while_pages_are_looked_at(
     start: Any, program: str, number: signal.Signals
 ):
     process = start(program)
-    base = process.hears("at")
+    base = process.wait_for_line("at")
     async with listening(base, "./") as stream:
         await stream.event()
         process.signal(number)
         await stream.ends()
-    process.hears("ended") if program is SERVED else None
+    process.wait_for_line("ended") if program is SERVED else None
     # uvicorn raises the signal again when it has stopped, as programs do.
     assert process.ends() in (0, -number, 128 + number, 1)
 

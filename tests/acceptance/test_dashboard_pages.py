@@ -328,7 +328,7 @@ async def test_a_killed_worker_is_reported_as_dead(client: PolosClient, start: A
         asyncio.run(main())
         """
     )
-    program.hears("at work")
+    program.wait_for_line("at work")
     program.kill()
     browser = await visit(polos.ui(client))
     assert "victim" in (page := words_of((await browser.get("/workers")).text))
@@ -783,7 +783,7 @@ async def test_without_the_extra_it_says_what_to_install(start: Any):
             print("said", error)
         """
     )
-    said = program.hears("said")
+    said = program.wait_for_line("said")
     assert "pip install 'polos[ui]'" in said
 
 
@@ -795,7 +795,7 @@ async def test_importing_polos_imports_nothing_of_the_dashboard(start: Any):
         print("said", [name for name in sys.modules if name.startswith(("starlette", "jinja2"))])
         """
     )
-    assert program.hears("said") == "[]"
+    assert program.wait_for_line("said") == "[]"
 
 
 # --- for programs ----------------------------------------------------------------------------

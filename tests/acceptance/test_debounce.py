@@ -106,9 +106,9 @@ async def test_two_processes_at_the_moment_of_the_claim_lose_no_last_payload(
     async with PolosClient(database) as client, Worker(client):
         callers = [start(CALLER, name=f"{name}.py", env={**env, "NAME": name}) for name in "ab"]
         for caller in callers:
-            await asyncio.to_thread(caller.hears, "ready")
+            await asyncio.to_thread(caller.wait_for_line, "ready")
         for caller in callers:
-            caller.tell("")
+            caller.send_line("")
         for caller in callers:
             assert await asyncio.to_thread(caller.ends) == 0
         ended = await runs.list(client, workflow="index", limit=None)

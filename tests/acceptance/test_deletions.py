@@ -100,14 +100,14 @@ async def test_no_run_starts_after_the_deletion_of_its_schedule_has_returned(
         app: start(WORKER, str(database), app, busy, name=f"{app}.py") for app in ("one", "two")
     }
     for app, worker in workers.items():
-        worker.hears("ready")
+        worker.wait_for_line("ready")
         await runs.invoke(client, f"keep_{app}_busy")
-        worker.hears("busy")
+        worker.wait_for_line("busy")
     schedule = await schedules.create(client, "digest", every=1)
     await eventually(lambda: claimed(client, schedule))
     await schedules.delete(client, schedule)
     for worker in workers.values():
-        worker.tell("go on")
+        worker.send_line("continue")
     await eventually(lambda: refusals(client, schedule))
     assert not await claimed(client, schedule)
     assert entries(tmp_path) == []

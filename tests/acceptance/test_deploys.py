@@ -85,7 +85,7 @@ def executed(tmp_path: Path) -> Callable[[], list[str]]:
 
 def code(start: Any, name: str, policy: str = "hold", wait: int = 6) -> Any:
     program = start(APP.replace("WAIT", str(wait)), name, policy, name=f"{name}.py")
-    program.hears("ready")
+    program.wait_for_line("ready")
     return program
 
 

@@ -42,9 +42,9 @@ async def test_sender_and_workers_are_separate_processes(
     client: PolosClient, start: Any, eventually: Any
 ) -> None:
     first = start(WORKER, name="first.py")
-    first.hears("ready")
+    first.wait_for_line("ready")
     handle = await runs.invoke(client, "publish")
-    first.hears("entered")
+    first.wait_for_line("entered")
 
     async def is_parked() -> bool:
         return await handle.status() == "waiting"
@@ -52,20 +52,22 @@ async def test_sender_and_workers_are_separate_processes(
     await eventually(is_parked)
     first.kill()  # no worker holds a waiting run
     sender = start(SENDER, handle.id, "approval", "yes", name="sender.py")
-    assert sender.hears("accepted") == "True"
+    assert sender.wait_for_line("accepted") == "True"
     assert sender.ends() == 0
     second = start(WORKER, name="second.py")
-    second.hears("entered")
+    second.wait_for_line("entered")
 
     async def waits_in_place() -> bool:
         steps = (await runs.get(client, handle.id)).steps
         return {step.name for step in steps if step.awaits_event} == {"a", "b"}
 
     await eventually(waits_in_place)
-    assert start(SENDER, handle.id, "a", "A", name="a.py").hears("accepted") == "True"
+    assert start(SENDER, handle.id, "a", "A", name="a.py").wait_for_line("accepted") == "True"
     second.kill()  # in memory; the first of the two events is recorded
-    assert start(SENDER, handle.id, "b", "B", name="b.py").hears("accepted") == "True"
-    assert start(SENDER, handle.id, "b", "again", name="again.py").hears("accepted") == "False"
+    assert start(SENDER, handle.id, "b", "B", name="b.py").wait_for_line("accepted") == "True"
+    assert (
+        start(SENDER, handle.id, "b", "again", name="again.py").wait_for_line("accepted") == "False"
+    )
     third = start(WORKER, name="third.py")
-    third.hears("entered")
+    third.wait_for_line("entered")
     assert await handle.result(60) == ["yes", "A", "B"]

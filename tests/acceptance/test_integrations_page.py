@@ -193,11 +193,11 @@ def test_django_views_subscribe_and_its_command_works(
 ) -> None:
     env = {"PYTHONPATH": os.pathsep.join([str(ROOT / "python"), str(project)])}
     web = start(WEB, name="web.py", env=env)
-    assert web.hears("subscribed") == "08:00"
-    web.hears("triggered")
+    assert web.wait_for_line("subscribed") == "08:00"
+    web.wait_for_line("triggered")
     worker = start(COMMAND, name="command.py", env=env)
-    assert web.hears("result") == "1"
-    assert web.hears("sent") == "['ada']"
+    assert web.wait_for_line("result") == "1"
+    assert web.wait_for_line("sent") == "['ada']"
     assert web.ends() == 0
     worker.signal(signal.SIGTERM)
     assert worker.ends() == 0, worker.errors

@@ -113,8 +113,8 @@ async def test_a_run_continues_elsewhere_after_its_process_was_killed(
     start: Any, client: PolosClient
 ) -> None:
     first = start(APP, "first")
-    first.hears("ready")
-    first.hears("begun")
+    first.wait_for_line("ready")
+    first.wait_for_line("begun")
     run = (await runs.list(client, workflow="in-the-middle"))[0]
     assert run.status == "running"
     first.kill()

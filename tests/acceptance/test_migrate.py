@@ -159,10 +159,10 @@ async def test_an_unfinished_run_continues_from_its_first_unfinished_step(
 ) -> None:
     source = tmp_path / "shop.db"
     first = start(APP, str(source), "hang", name="first.py")
-    first.hears("ready")
+    first.wait_for_line("ready")
     with PolosClient(source) as client:
         handle: polos.RunHandle[Any] = await runs.invoke(client, "order")
-        first.hears("waiting")
+        first.wait_for_line("waiting")
         refused = await asyncio.to_thread(migrate, "--from", str(source), "--to", target)
         assert refused.returncode == 1
         assert "a worker of `shop`" in refused.stderr
@@ -171,13 +171,13 @@ async def test_an_unfinished_run_continues_from_its_first_unfinished_step(
     assert done.returncode == 0, done.stderr
     assert "had lost their worker" in done.stdout
     second = start(APP, target, "go on", name="second.py")
-    second.hears("ready")
+    second.wait_for_line("ready")
     with PolosClient(target) as client:
         run_handle = polos.RunHandle[Any](client, handle.id)
         assert await run_handle.result(timeout=30) == "done"
         run = await runs.get(client, handle.id)
     assert [step.name for step in run.steps] == ["reserve", "charge"]
-    second.hears("step charge")
+    second.wait_for_line("step charge")
     assert "step reserve" not in second.lines
 
 

@@ -86,7 +86,7 @@ def service(start_in: Start, folder: Path, database: Path | str, *declared: str)
         "--no-access-log",
         env={"DATABASE": str(database), "DECLARED": " ".join(declared)},
     )
-    program.hears("ready")
+    program.wait_for_line("ready")
     return program
 
 
@@ -149,12 +149,12 @@ def worker(
     folder.mkdir(exist_ok=True)
     env = {"DATABASE": str(database), "DECLARED": declared}
     program = start_in(folder, WORKER, env=env if chosen is None else {**env, "CHOSEN": chosen})
-    assert program.hears("ready") == f"{folder.name}/app.py"
+    assert program.wait_for_line("ready") == f"{folder.name}/app.py"
     return program
 
 
 def leaves(program: Any) -> None:
-    program.tell("")
+    program.send_line("")
     assert program.ends() == 0
 
 

@@ -116,8 +116,8 @@ async def test_a_fork_of_a_killed_worker_keeps_no_process(
 ) -> None:
     program = start(APP + MAIN, env={"FORK": "1"})
     numbers = pipe()
-    program.tell("fork")
-    fork = int(program.hears("forked"))
+    program.send_line("fork")
+    fork = int(program.wait_for_line("forked"))
     try:
         program.kill()
         await eventually(lambda: not any(map(is_running, numbers)))
@@ -134,7 +134,7 @@ def test_ctrl_c_lets_a_step_finish_in_the_drain(
     pid, worker = pipe()
     os.killpg(worker, signal.SIGINT)  # as from a terminal
     (tmp_path / "answer").write_text("now")
-    assert program.hears("succeeded") == ""
+    assert program.wait_for_line("succeeded") == ""
     assert program.ends() == 0
     assert not is_running(pid)
 
@@ -151,8 +151,8 @@ def test_a_script_that_is_the_program_is_imported(start: Start) -> None:
         asyncio.run(main())
     """
     )
-    assert program.hears("adding in") == "app"
-    assert program.hears("sum") == "3"
+    assert program.wait_for_line("adding in") == "app"
+    assert program.wait_for_line("sum") == "3"
     assert program.ends() == 0
 
 
@@ -170,7 +170,7 @@ def test_a_script_that_starts_a_worker_when_it_is_imported_is_named(start: Start
     asyncio.run(main())
     """
     )
-    assert 'put that under `if __name__ == "__main__":`' in program.hears("error")
+    assert 'put that under `if __name__ == "__main__":`' in program.wait_for_line("error")
     assert program.ends() == 0
 
 
@@ -201,7 +201,7 @@ def test_code_without_a_file_is_rejected(start: Start, how: str) -> None:
             subprocess.run([sys.executable], input={source!r}, text=True)
         """
     )
-    assert "a shell, a notebook, or `python -c`" in program.hears("error")
+    assert "a shell, a notebook, or `python -c`" in program.wait_for_line("error")
 
 
 def test_polos_run_executes_processes(start: Start, tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ def test_polos_run_executes_processes(start: Start, tmp_path: Path) -> None:
         main()
         """
     )
-    assert program.hears("adding in") == "tasks"
-    assert program.hears("sum") == "3"
+    assert program.wait_for_line("adding in") == "tasks"
+    assert program.wait_for_line("sum") == "3"
     program.signal(signal.SIGINT)
     assert program.ends() == 0

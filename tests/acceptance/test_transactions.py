@@ -638,7 +638,7 @@ async def test_a_process_that_dies_before_the_commit_leaves_nothing(
     postgres: str, client: PolosClient, url: str, start: Callable[..., Any], eventually: Eventually
 ) -> None:
     program = start(ABANDONED, postgres, url)
-    program.hears("created")
+    program.wait_for_line("created")
     with pytest.raises(StoreUnavailableError, match="still open"):
         await ship.invoke(client, 2, idempotency_key="k")
     program.kill()

@@ -179,11 +179,11 @@ ASKING = ["records", "invokes", "invokes_here"]
 def in_progress(hanging: Database, start: Any, source: str, kind: str, *more: str) -> Any:
     """Start a program; its database hangs while a handler is in progress."""
     program = start(source, hanging.url, kind, *more)
-    program.hears("under way")
+    program.wait_for_line("under way")
     hanging.hang()
     if kind in ASKING:
         program.signal(signal.SIGUSR1)
-        program.hears("recording")
+        program.wait_for_line("recording")
     return program
 
 
@@ -219,7 +219,7 @@ def test_a_worker_in_another_program_is_left(
     hanging: Database, start: Any, kind: str, how: str
 ) -> None:
     program = in_progress(hanging, start, CONTEXT, kind, how)
-    program.tell("end")
+    program.send_line("end")
     assert program.ends() == 0, program.errors
     assert {"closed", "ended well"} <= {*program.lines}
     assert program.errors.count(UNSIGNED) == 1, program.errors
@@ -252,7 +252,7 @@ def test_a_worker_that_is_still_starting_ends(hanging: Database, start: Any, cou
         runs.sync.list(client)
     hanging.hang()
     program = start(STARTING, hanging.url, "idle", "0.2" if count == 1 else "600")
-    program.hears("listening")
+    program.wait_for_line("listening")
     for name in (signal.SIGTERM, signal.SIGINT)[:count]:
         program.signal(name)
     program.ends()
@@ -284,7 +284,7 @@ def test_a_second_signal_releases_the_runs_if_the_database_answers(
     own_database: Path | str, start: Any, kind: str
 ) -> None:
     program = start(PROGRAM, str(own_database), kind, "600")
-    program.hears("under way")
+    program.wait_for_line("under way")
     program.signal(signal.SIGTERM)
     program.signal(signal.SIGINT)
     program.ends()
@@ -295,10 +295,10 @@ def test_a_second_signal_releases_the_runs_if_the_database_answers(
 
 async def test_a_step_is_recorded_when_the_database_is_back(hanging: Database, start: Any) -> None:
     program = start(PROGRAM, hanging.url, "records", "30")
-    program.hears("under way")
+    program.wait_for_line("under way")
     hanging.hang()
     program.signal(signal.SIGUSR1)
-    program.hears("recording")
+    program.wait_for_line("recording")
     hanging.cut()
     hanging.resume()
     with PolosClient(hanging.url) as client:
@@ -336,7 +336,7 @@ async def test_a_handler_is_not_started_late_when_the_database_is_back(
     hanging: Database, own_database: Path | str, start: Any, eventually: Any
 ) -> None:
     program = start(LATE, hanging.url, "idle")
-    program.hears("under way")
+    program.wait_for_line("under way")
     with PolosClient(own_database) as client:
         id = await schedules.create(client, "late", every=1)
 
@@ -348,8 +348,8 @@ async def test_a_handler_is_not_started_late_when_the_database_is_back(
         await eventually(claimed)
         await schedules.delete(client, id)
         hanging.hang()
-        program.tell("go on")
-        program.hears("goes on")
+        program.send_line("continue")
+        program.wait_for_line("goes on")
         hanging.cut()
         hanging.resume()
 
@@ -390,7 +390,7 @@ async def test_probes_report_a_database_that_hangs(
     hanging: Database, start: Any, eventually: Any
 ) -> None:
     worker = start(PROBED, hanging.url)
-    address = worker.hears("under way")
+    address = worker.wait_for_line("under way")
 
     def says(path: str, code: int, text: str) -> bool:
         found = _probe(address, path)
@@ -402,7 +402,7 @@ async def test_probes_report_a_database_that_hangs(
     hanging.resume()
     await eventually(lambda: says("/readyz", 200, "ok"))
     assert says("/livez", 200, "ok")
-    worker.tell("end")
+    worker.send_line("end")
     assert worker.ends() == 0
 
 

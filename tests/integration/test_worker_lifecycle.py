@@ -353,11 +353,11 @@ async def test_a_signal_drains_and_the_process_ends_well(
     start: Any, client: PolosClient, number: signal.Signals
 ) -> None:
     program = start(APP + RUN)
-    program.hears("ready")
+    program.wait_for_line("ready")
     handle: RunHandle[Any] = await _invoked(client, "slow", program)
     program.signal(number)
-    program.tell("go on")
-    program.hears("leaving")
+    program.send_line("continue")
+    program.wait_for_line("leaving")
     assert program.ends() == 0, program.errors
     assert await handle.result(30) == "finished"
     assert "Traceback" not in program.errors
@@ -380,7 +380,7 @@ async def test_a_handler_that_ignores_its_cancellation_does_not_keep_the_process
     run(client, drain=0)
     """
     program = start(APP + stubborn)
-    program.hears("ready")
+    program.wait_for_line("ready")
     handle: RunHandle[Any] = await _invoked(client, "stubborn", program)
     program.signal(signal.SIGTERM)
     assert program.ends() == 0, program.errors
@@ -404,10 +404,10 @@ async def test_a_second_signal_ends_the_wait(
     asyncio.run(Loud(client, drain=3_600).run())
     """
     )
-    program.hears("ready")
+    program.wait_for_line("ready")
     handle: RunHandle[Any] = await _invoked(client, "endless", program)
     program.signal(number)
-    program.hears("asked")
+    program.wait_for_line("asked")
     # Another signal, since a repetition of the same one at once doesn't count.
     program.signal(signal.SIGINT if number == signal.SIGTERM else signal.SIGTERM)
     assert program.ends() == 0, program.errors
@@ -435,7 +435,7 @@ def test_a_signal_that_comes_twice_at_once_counts_once() -> None:
 async def _invoked(client: PolosClient, id: str, program: Any) -> RunHandle[Any]:
     workflow(id=id)(print)  # only the program has the workflow
     handle: RunHandle[Any] = await runs.invoke(client, id)
-    program.hears("entered")
+    program.wait_for_line("entered")
     return handle
 
 
@@ -535,8 +535,8 @@ async def test_the_interpreter_ends_with_a_run_in_progress_and_the_run_continues
 ) -> None:
     source, code = ENDS[way]
     program = start(APP + source)
-    program.hears("entered")
-    program.tell("end")
+    program.wait_for_line("entered")
+    program.send_line("end")
     assert program.ends() == code, program.errors
     assert "panicked" not in program.errors
     assert "Fatal Python error" not in program.errors
@@ -553,7 +553,7 @@ async def test_no_slot_is_lost_when_a_worker_ends(
     start: Any, client: PolosClient, eventually: Any
 ) -> None:
     program = start(APP + RUN)
-    program.hears("ready")
+    program.wait_for_line("ready")
 
     async def is_served() -> Any:
         try:
@@ -616,7 +616,7 @@ def test_closing_leaves_no_thread_behind(start: Any) -> None:
         print("threads", threads())
         """
     )
-    assert program.hears("threads") == "1"
+    assert program.wait_for_line("threads") == "1"
 
 
 @pytest.mark.usefixtures("own_database")

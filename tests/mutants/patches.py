@@ -1,7 +1,7 @@
 """Reads the patch files of planted bugs and finds the text that they change.
 
-The text is found by what it says, not by its line number, and in Rust files differences in white
-space don't matter, so a patch survives most other changes to its file, and reformatting.
+The text is found by its content, not by its line number, and white space doesn't matter in Rust
+files. So a patch survives most other changes to its file, and reformatting.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from rust_switches import Change
 
 
 class PatchError(Exception):
-    """A patch that can't be read, or that doesn't fit its file."""
+    """A patch can't be read, or doesn't fit its file."""
 
 
 @dataclass
 class Hunk:
-    """Some lines of a file with the text that replaces them."""
+    """Some lines of a file and their replacement."""
 
     # The line at which the hunk began when the patch was written.
     line: int
@@ -40,7 +40,7 @@ class Bug:
 
 
 def read(path: Path) -> Bug:
-    """The bug of a patch file."""
+    """Read the bug of a patch file."""
     about: list[str] = []
     tests: list[str] = []
     pytest: list[list[str]] = []
@@ -62,7 +62,7 @@ def read(path: Path) -> Bug:
         elif line and hunks is None:
             about.append(line)
     if not about or not files or not all(files.values()):
-        raise PatchError("it says nothing of what is broken, or changes nothing")
+        raise PatchError("it doesn't describe the bug, or changes nothing")
     for changed in files.values():
         for hunk in changed:
             # Blank lines between two files, or at the end.
@@ -76,12 +76,12 @@ def is_header(line: str) -> bool:
 
 
 def changes(source: str, hunks: list[Hunk], *, is_rust: bool) -> list[Change]:
-    """What a patch changes in a file."""
+    """Return the changes of a patch to a file."""
     found = []
     for hunk in hunks:
         lines = hunk.lines
         change = None
-        # With less and less of the lines around it, as `patch --fuzz` does.
+        # With fewer and fewer context lines, like `patch --fuzz`.
         while change is None:
             change = locate(source, Hunk(hunk.line, lines), is_rust=is_rust)
             shorter = lines[1:] if lines[0][0] == " " else lines
@@ -96,7 +96,7 @@ def changes(source: str, hunks: list[Hunk], *, is_rust: bool) -> list[Change]:
 
 
 def locate(source: str, hunk: Hunk, *, is_rust: bool) -> Change | None:
-    """Where the old lines of a hunk are: the place nearest to its line, if there are several."""
+    """Find the old lines of a hunk; if there are several matches, the nearest to its line."""
     lines = hunk.lines
     head = next((n for n, (sign, _) in enumerate(lines) if sign != " "), len(lines))
     tail = next((n for n, (sign, _) in enumerate(reversed(lines)) if sign != " "), 0)
@@ -120,5 +120,5 @@ def locate(source: str, hunk: Hunk, *, is_rust: bool) -> Change | None:
     place = min(places, key=lambda at: abs(source.count("\n", 0, at.start()) + 1 - hunk.line))
     new = "".join(line + "\n" for sign, line in middle if sign in " +")
     start, end = place.span(2)
-    # A pure insertion begins on a line of its own.
+    # A pure insertion begins on a new line.
     return Change(start, end, "\n" + new if is_rust and start == end else new)

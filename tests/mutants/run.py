@@ -3,12 +3,12 @@
 
     tests/mutants/run.py [NAME...]
 
-A planted bug is a patch, `tests/mutants/NAME.patch`. README.md says what is in it.
+A planted bug is a patch, `tests/mutants/NAME.patch`. README.md describes its format.
 
 All bugs in functions of Rust are compiled into one build, and an environment variable selects one
-when the tests run (rust_switches.py). What can't be selected so, such as a constant, is built by
-itself afterwards. A bug in Python gets a copy of the Python files. First, the tests that any bug
-names run without a bug: tests that fail anyway catch nothing.
+when the tests run (rust_switches.py). Bugs that can't be selected this way, such as a constant, are
+built separately afterwards. A bug in Python gets a copy of the Python files. First, all named tests
+run without a bug: a test that fails anyway catches nothing.
 
 Environment: MUTANTS_TARGET_DIR (default: target/mutants) is where the copy is. MUTANTS_JOBS
 (default: 2) says how many bugs are tested at once. MUTANTS_LIMIT (default: 300) is the time in
@@ -41,26 +41,26 @@ from patches import Bug, PatchError
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = Path(os.environ.get("MUTANTS_TARGET_DIR", ROOT / "target" / "mutants")).resolve()
 TREE = TARGET / "tree"
-# Not where the tree itself is built: to cargo the copy is the same package, and it would later take
-# what it has built from the copy, bugs included, for the tree's own.
+# Not where the tree itself is built: for cargo, the copy is the same package, and it would later
+# reuse what it has built from the copy, with the bugs.
 BUILD = TARGET / "build"
 TREE_BUILD = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 JOBS = int(os.environ.get("MUTANTS_JOBS", "2"))
 LIMIT = float(os.environ.get("MUTANTS_LIMIT", "300"))
 
-# Left out of the copy: they are no part of what is built or tested, and the patches would be found
-# by the tests that look for words in files.
+# Left out of the copy: they are neither built nor tested, and tests that search files for words
+# would find the patches.
 LEFT_OUT = ("benches/", "tests/mutants/", ".ci/", ".github/")
 KEPT = ("benches/Cargo.toml", "benches/micro/")
 
 
 class BuildError(Exception):
-    """The copy doesn't build. The argument is what the compiler says."""
+    """The copy doesn't build. The argument is the compiler's message."""
 
 
 @dataclass
 class Verdict:
-    """What became of a planted bug."""
+    """The result for a planted bug."""
 
     bug: Bug
     is_caught: bool
@@ -72,7 +72,7 @@ class Verdict:
 
 
 def tracked_files() -> list[str]:
-    """The files of the tree that belong in the copy."""
+    """Return the files of the tree that belong in the copy."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -89,7 +89,7 @@ def tracked_files() -> list[str]:
 
 
 def write_if_changed(path: Path, content: bytes) -> None:
-    """Write a file, but leave an equal one alone: cargo rebuilds whatever is newer."""
+    """Write a file unless it is equal, since cargo rebuilds what is newer."""
     if path.exists() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +97,7 @@ def write_if_changed(path: Path, content: bytes) -> None:
 
 
 def copy_tree(replaced: dict[str, str]) -> None:
-    """Bring the copy up to date, with other contents for some of its files."""
+    """Update the copy, with other contents for some of its files."""
     names = tracked_files()
     for name in names:
         content = replaced[name].encode() if name in replaced else (ROOT / name).read_bytes()
@@ -115,14 +115,14 @@ def copy_tree(replaced: dict[str, str]) -> None:
 
 
 def crate_roots() -> list[str]:
-    """The files that are the root of a crate: each needs the function that asks for the switch."""
+    """Return the roots of crates: each needs the function that reads the switch."""
     return [name for name in tracked_files() if re.search(r"(^|/)src/(.*/)?lib\.rs$", name)] + [
         "tests/it/main.rs"
     ]
 
 
 def plant(bugs: Iterable[Bug]) -> tuple[dict[str, str], dict[str, str]]:
-    """The Rust files with all switches, and what can't be planted so, with the reason."""
+    """Return the Rust files with all switches, and the reasons of bugs that can't be switches."""
     by_file: dict[str, dict[str, list[rust_switches.Change]]] = {}
     refused: dict[str, str] = {}
     for bug in bugs:
@@ -145,7 +145,7 @@ def plant(bugs: Iterable[Bug]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def patched(bug: Bug, files: dict[str, str], suffix: str) -> dict[str, str]:
-    """The files with this suffix that a bug changes, as it leaves them."""
+    """Return the files with this suffix that a bug changes, with the change."""
     result = {}
     for name, hunks in bug.files.items():
         if name.endswith(suffix):
@@ -159,7 +159,7 @@ def patched(bug: Bug, files: dict[str, str], suffix: str) -> dict[str, str]:
 
 
 def copy_dependencies() -> None:
-    """Take over what the tree's build has compiled of others, unless that was done before."""
+    """Copy the compiled dependencies of the tree's build, unless that was done before."""
     if BUILD.exists():
         return
     unfinished = TARGET / "build.unfinished"
@@ -177,7 +177,7 @@ def copy_dependencies() -> None:
 
 
 def cargo(*arguments: str) -> list[dict[str, Any]]:
-    """Run cargo in the copy; its messages."""
+    """Run cargo in the copy; return its messages."""
     copy_dependencies()
     environment = os.environ | {
         "CARGO_TARGET_DIR": str(BUILD),
@@ -204,7 +204,7 @@ def cargo(*arguments: str) -> list[dict[str, Any]]:
 
 
 def build_tests() -> list[Path]:
-    """Build the Rust tests; the programs that contain them."""
+    """Build the Rust tests; return the programs that contain them."""
     messages = cargo("test", "--quiet", "--no-run", "--test", "it")
     return [Path(message["executable"]) for message in messages if message.get("executable")]
 
@@ -245,7 +245,7 @@ def build_all(bugs: list[Bug]) -> tuple[list[Path], dict[str, str], dict[str, st
 
 
 def blamed(errors: str) -> set[str]:
-    """The bugs in whose switches the compiler found its errors."""
+    """Return the bugs in whose switches the compiler found errors."""
     names = set()
     for file, line in re.findall(r"--> ([^\s:]+):(\d+):", errors):
         above = (TREE / file).read_text().splitlines()[: int(line)]
@@ -260,7 +260,7 @@ def blamed(errors: str) -> set[str]:
 
 
 class Hung(Exception):
-    """Tests that didn't end in time."""
+    """Tests didn't end in time."""
 
 
 def run(
@@ -310,7 +310,7 @@ def run(
 
 
 RUST_FAILED = re.compile(r"^test (\S+).* \.\.\. FAILED")
-# A test that aborts the program says nothing else.
+# A test that aborts the program prints nothing else.
 PYTEST_FAILED = re.compile(r"^(?:FAILED|ERROR) (\S+)")
 
 
@@ -336,7 +336,7 @@ def rust_tests(programs: list[Path], filters: list[str], name: str) -> tuple[int
 
 
 def listed(program: Path, filters: Iterable[str]) -> list[str]:
-    """The names of a program's tests that match one of the filters."""
+    """Return the names of a program's tests that match one of the filters."""
     if program not in NAMES:
         done = subprocess.run([program, "--list"], capture_output=True, text=True, check=True)
         NAMES[program] = re.findall(r"^(.*): test$", done.stdout, re.MULTILINE)
@@ -375,7 +375,7 @@ def link_tree(source: Path, place: Path, replaced: dict[str, str]) -> None:
         (place / name).write_text(text)
 
 
-def judge(bug: Bug, programs: list[Path], switch: str) -> Verdict:
+def check_bug(bug: Bug, programs: list[Path], switch: str) -> Verdict:
     """Run the tests that have to catch a bug."""
     began = time.monotonic()
     is_caught, said = False, "not caught"
@@ -407,7 +407,7 @@ def judge(bug: Bug, programs: list[Path], switch: str) -> Verdict:
 
 
 def check_without_bugs(bugs: list[Bug], programs: list[Path]) -> list[str]:
-    """Run all tests that bugs name, without a bug; what is wrong."""
+    """Run all named tests without a bug; return the failures."""
     wrong = []
     filters = sorted({name for bug in bugs for name in bug.tests})
     for bug in bugs:
@@ -454,7 +454,7 @@ def show(verdict: Verdict) -> None:
 
 
 def load(names: list[str]) -> tuple[list[Bug], list[str]]:
-    """The bugs, and what is wrong with those whose patches don't fit any more."""
+    """Return the bugs, and the errors of patches that don't fit any more."""
     folder = ROOT / "tests" / "mutants"
     chosen = names or sorted(path.stem for path in folder.glob("*.patch"))
     bugs: list[Bug] = []
@@ -473,7 +473,7 @@ def load(names: list[str]) -> tuple[list[Bug], list[str]]:
 
 
 def main() -> int:
-    """Test all bugs, or those that are named; the exit code."""
+    """Test all bugs, or the named ones; return the exit code."""
     parser = argparse.ArgumentParser(description="Plant bugs and show that the tests catch them.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
     bugs, unfit = load(parser.parse_args().names)
@@ -494,15 +494,15 @@ def main() -> int:
     sys.stdout.flush()
 
     verdicts = []
-    # Copied aside, since what is built alone replaces them.
+    # Copied, since bugs that are built separately replace them.
     with ThreadPoolExecutor(JOBS) as pool:
         switches = [bug for bug in bugs if bug.name not in alone]
-        for verdict in pool.map(lambda bug: judge(bug, programs, bug.name), switches):
+        for verdict in pool.map(lambda bug: check_bug(bug, programs, bug.name), switches):
             show(verdict)
             verdicts.append(verdict)
     for bug in bugs:
         if bug.name in alone:
-            verdict = judge_alone(bug, files)
+            verdict = check_separately(bug, files)
             show(verdict)
             verdicts.append(verdict)
     caught = sum(verdict.is_caught for verdict in verdicts)
@@ -517,17 +517,17 @@ def main() -> int:
     return 0 if caught == total else 1
 
 
-def judge_alone(bug: Bug, files: dict[str, str]) -> Verdict:
-    """Build a bug that is no switch, and run its tests."""
+def check_separately(bug: Bug, files: dict[str, str]) -> Verdict:
+    """Build a bug that isn't a switch, and run its tests."""
     began = time.monotonic()
     try:
-        # In the unchanged files: switches may have taken the lines around it apart.
+        # In the unchanged files: switches may have split the lines around it.
         plain = {name: text for name, text in files.items() if name not in bug.files}
         copy_tree(plain | patched(bug, {}, ".rs"))
         programs = build_tests()
         if bug.pytest:
             build_extension()
-        verdict = judge(bug, programs, "")
+        verdict = check_bug(bug, programs, "")
     except BuildError as error:
         verdict = Verdict(bug, False, f"does not build:\n{error}")
     except PatchError as error:

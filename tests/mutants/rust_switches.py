@@ -7,7 +7,7 @@ bodies, and an environment variable selects one of them when the program runs:
         if crate::planted("due_only_after") { self.at < now } else { self.at <= now }
     }
 
-Patches never meet each other this way, even where they change the same line.
+This way, patches don't affect each other even if they change the same line.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# Put around the root of each crate of the copied tree. The code of bugs has warnings.
+# Added to the root of each crate of the copied tree. The code of bugs has warnings.
 HEAD = "#![allow(warnings)]\n"
 PLANTED = """
 /// Whether this planted bug is switched on.
@@ -37,13 +37,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Body:
-    """Where the body of a function begins, after its brace, and where it ends, before the other."""
+    """The positions of a function's body, between its braces."""
 
     start: int
     end: int
 
 
-# What can contain braces or the word `fn` without being code, and the tokens that matter.
+# Tokens that may contain braces or the word `fn` without being code, and the relevant tokens.
 TOKEN = re.compile(
     r"""
     (?P<skip> //[^\n]* | /\*.*?\*/
@@ -60,7 +60,7 @@ TOKEN = re.compile(
 
 
 def outermost_functions(source: str) -> list[Body]:
-    """The bodies of all functions that are in no other function."""
+    """Return the bodies of all functions that are not in another function."""
     bodies: list[Body] = []
     depth = 0
     # The depth of brackets and braces at which a signature or a body began.
@@ -71,7 +71,7 @@ def outermost_functions(source: str) -> list[Body]:
         if token["skip"]:
             continue
         if token["word"]:
-            # A name behind `fn`: types such as `fn(u8)` have none.
+            # A name after `fn`: types such as `fn(u8)` have none.
             if words[-1:] == ["fn"] and body is None and "const" not in words:
                 signature = depth
             words = [*words[-3:], token["word"]]
@@ -93,9 +93,9 @@ def outermost_functions(source: str) -> list[Body]:
 
 
 def switched(source: str, patches: dict[str, list[Change]]) -> tuple[str, list[str]]:
-    """The source with a switch for each patch, and the names of those that can't be switches.
+    """Return the source with a switch for each patch, and the names of other patches.
 
-    A patch can be one if all its changes are in bodies of functions that are not `const`.
+    A patch can be a switch if all its changes are in bodies of functions that are not `const`.
     """
     bodies = outermost_functions(source)
     variants: dict[Body, list[tuple[str, str]]] = {}
@@ -120,7 +120,7 @@ def switched(source: str, patches: dict[str, list[Change]]) -> tuple[str, list[s
 
 
 def replaced(source: str, changes: list[Change]) -> str:
-    """The source after all changes."""
+    """Return the source after all changes."""
     for change in sorted(changes, key=lambda change: change.start, reverse=True):
         source = source[: change.start] + change.text + source[change.end :]
     return source

@@ -132,7 +132,7 @@ class WorkerProcess:
         assert self._process.stdout is not None
         return self.is_ready or self._process.stdout.read() == b"ready\n"
 
-    def tell(self) -> None:
+    def send_line(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()

@@ -166,13 +166,13 @@ def signals_of_the_process() -> tuple[bool, bool]:
 # do not return.
 
 
-def _tell(path: str, *numbers: int) -> None:
+def _report(path: str, *numbers: int) -> None:
     with open(path, "w") as pipe:
         pipe.write(" ".join(str(number) for number in numbers) + "\n")
 
 
 def hang(path: str) -> None:
-    _tell(path, os.getpid())
+    _report(path, os.getpid())
     while True:
         signal.pause()
 
@@ -185,7 +185,7 @@ def hang_stubbornly(path: str) -> None:
 def hang_with_the_lock(path: str) -> None:
     """Hang in C code that holds the interpreter's lock."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _tell(path, os.getpid())
+    _report(path, os.getpid())
     re.match(r"(a+)+$", "a" * 64 + "b")
 
 
@@ -194,13 +194,13 @@ def hang_with_a_child(path: str) -> None:
     child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
     assert child.stdout is not None
     child.stdout.readline()
-    _tell(path, os.getpid(), child.pid)
+    _report(path, os.getpid(), child.pid)
     child.wait()
 
 
-def wait_for(told: str, answer: str) -> int:
+def wait_for(path: str, answer: str) -> int:
     """Report that it executes, and return after an answer."""
-    _tell(told, os.getpid())
+    _report(path, os.getpid())
     with open(answer) as pipe:
         pipe.read()
     return os.getpid()

@@ -201,7 +201,7 @@ def f40b(bench: Bench) -> None:
         job = bench.invoke()
         bench.wait_for_line("before", job, "b", 10)
         begun = time.monotonic()
-        worker.tell()
+        worker.send_line()
         worker.ends(code)
         took = time.monotonic() - begun
         verdict.expect("I11", took < 8, f"{name}: it took {took:.1f} s to end")

@@ -373,7 +373,7 @@ def f40(bench: Bench) -> None:
         job = bench.invoke()
         bench.wait_for_line("before", job, "b", 10)
         begun = time.monotonic()
-        worker.tell()
+        worker.send_line()
         worker.ends(EXITS[name], timeout=20)
         took = time.monotonic() - begun
         bench.verdict.expect("I11", took < 5, f"{name} {is_sync}: it took {took:.1f} s to end")
