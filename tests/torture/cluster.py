@@ -49,7 +49,7 @@ class Node:
     def address(self) -> str:
         return self.host.address
 
-    def asks(self, path: str, timeout: float = 1.0) -> int | None:
+    def status_of(self, path: str, timeout: float = 1.0) -> int | None:
         """Return the status with which its Patroni answers; ``None`` if it doesn't answer."""
         try:
             with urllib.request.urlopen(f"http://{self.address}:8008/{path}", timeout=timeout) as r:
@@ -60,7 +60,7 @@ class Node:
             return None
 
     def is_primary(self) -> bool:
-        return self.asks("primary") == 200
+        return self.status_of("primary") == 200
 
     def said(self) -> str:
         """Return the end of its programs' logs."""
@@ -153,7 +153,7 @@ class Cluster:
         """Wait for a standby that has everything that was acknowledged, and return it."""
 
         def found() -> Node | None:
-            return next((node for node in self.nodes if node.asks("synchronous") == 200), None)
+            return next((node for node in self.nodes if node.status_of("synchronous") == 200), None)
 
         node = until(found, START)
         if node is None:
@@ -161,28 +161,28 @@ class Cluster:
         assert isinstance(node, Node)
         return node
 
-    def is_whole(self) -> bool:
+    def is_healthy(self) -> bool:
         """Return whether all nodes are up, with a synchronous standby if one is required."""
         primary = self.primary_or_none()
         if primary is None or not self._has_standbys(2):
             return False
         return not self._is_synchronous or any(
-            node.asks("synchronous") == 200 for node in self.others(primary)
+            node.status_of("synchronous") == 200 for node in self.others(primary)
         )
 
-    def heals(self) -> None:
+    def wait_until_healthy(self) -> None:
         """Wait until all nodes are up again."""
         # Patroni changes the synchronous standby in several steps, between which no node can be
         # promoted. So a single observation is not enough.
-        whole_since = time.monotonic()
+        healthy_since = time.monotonic()
 
-        def stays_whole() -> bool:
-            nonlocal whole_since
-            if not self.is_whole():
-                whole_since = time.monotonic()
-            return time.monotonic() - whole_since > 3 * LOOP_WAIT
+        def stays_healthy() -> bool:
+            nonlocal healthy_since
+            if not self.is_healthy():
+                healthy_since = time.monotonic()
+            return time.monotonic() - healthy_since > 3 * LOOP_WAIT
 
-        if not until(stays_whole, START):
+        if not until(stays_healthy, START):
             said = "\n".join(f"{node.name}: {node.said()}" for node in self.nodes)
             raise AssertionError(f"the cluster doesn't heal: {said}")
 
@@ -226,7 +226,7 @@ class Cluster:
         return Node(host, folder)
 
     def _has_standbys(self, count: int) -> bool:
-        return sum(node.asks("replica") == 200 for node in self.nodes) == count
+        return sum(node.status_of("replica") == 200 for node in self.nodes) == count
 
     def _etcd(self, node: Node) -> list[str]:
         members = ",".join(f"{other.name}=http://{other.address}:2380" for other in self.nodes)

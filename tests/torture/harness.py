@@ -356,7 +356,7 @@ class Bench:
     def status(self, run: str) -> str:
         return runs.sync.get(self.client, run).status
 
-    def succeeds(self, run: str, timeout: float = TIMEOUT) -> bool:
+    def wait_for_success(self, run: str, timeout: float = TIMEOUT) -> bool:
         """Wait for the run; return whether it succeeded in time."""
         return bool(until(lambda: self.status(run) == "succeeded", timeout))
 
@@ -435,12 +435,12 @@ class Bench:
         newest = schedules.sync.history(self.client, schedule, limit=1)
         return newest[0].until if newest else None
 
-    def comes_due(self, schedule: str, after: datetime, timeout: float = 10.0) -> bool:
+    def wait_for_slot(self, schedule: str, after: datetime, timeout: float = 10.0) -> bool:
         """Wait for a slot after ``after``; return whether it was settled in time."""
         return bool(until(lambda: (self.last_slot(schedule) or after) > after, timeout))
 
 
-def held(bench: Bench, *options: object) -> tuple[WorkerProcess, str]:
+def start_held(bench: Bench, *options: object) -> tuple[WorkerProcess, str]:
     """Start a worker that hangs in step b of a job."""
     worker = bench.start(*options).ready()
     job = bench.invoke()
@@ -453,7 +453,7 @@ def held(bench: Bench, *options: object) -> tuple[WorkerProcess, str]:
 def check_takeover(bench: Bench, job: str, since: float, least: float, most: float) -> float:
     """Expect that step b begins again once, ``least`` to ``most`` seconds after ``since``."""
     verdict = bench.verdict
-    verdict.expect("I4", bench.succeeds(job, most + 10), f"{job} is {bench.status(job)}")
+    verdict.expect("I4", bench.wait_for_success(job, most + 10), f"{job} is {bench.status(job)}")
     begun = bench.lines("before", job, "b")
     verdict.expect("I5", len(begun) == 2, f"{job}: step b began {len(begun)} times")
     verdict.expect("I3", len(bench.lines("before", job, "a")) == 1, f"{job}: step a began again")

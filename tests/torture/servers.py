@@ -204,7 +204,7 @@ class Server:
         """Open a connection that stays open."""
         return Session(self.psql(user))
 
-    def ask(self, sql: str, *, database: str = "postgres") -> list[list[str]]:
+    def query(self, sql: str, *, database: str = "postgres") -> list[list[str]]:
         """Return the rows of an answer."""
         command = [*self.psql("polos"), "-d", database, "-v", "ON_ERROR_STOP=1", "-c", sql]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -214,12 +214,12 @@ class Server:
 
     def waits_until(self, sql: str, timeout: float = TIMEOUT) -> bool:
         """Wait until the answer is ``t``; return whether it became so."""
-        return bool(until(lambda: self.ask(sql) == [["t"]], timeout))
+        return bool(until(lambda: self.query(sql) == [["t"]], timeout))
 
     def backends(self) -> list[int]:
         """Return the server's processes that serve polos."""
         sql = "SELECT pid FROM pg_stat_activity WHERE application_name = 'polos'"
-        return [int(row[0]) for row in self.ask(sql)]
+        return [int(row[0]) for row in self.query(sql)]
 
 
 def together(*servers: Server) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 from checker import OracleReader, check_file, history
 from faults.clock import in_virtual_time
-from faults.handlers import check_alive, close, ended, handler_worker
+from faults.handlers import check_alive, close, handler_worker, wait_for_completion
 from programs import Program
 
 import polos.testing
@@ -49,12 +49,12 @@ def f33b(bench: Bench) -> None:
             bench.client, "slow", every=SECOND, key=f"there-{number}", input=0.0
         )
         for id in (gone, there):
-            verdict.expect("I7", bench.comes_due(id, now()), f"{id} has no new slot")
+            verdict.expect("I7", bench.wait_for_slot(id, now()), f"{id} has no new slot")
         worker.term()
         left = bench.last_slot(gone)
         worker = handler_worker(bench, "--without", "digest")
         bench.injections += 1
-        verdict.expect("I7", bench.comes_due(there, now()), "another schedule has no new slot")
+        verdict.expect("I7", bench.wait_for_slot(there, now()), "another schedule has no new slot")
         found = schedules.sync.get(bench.client, gone)
         verdict.expect(
             "I12", not found.worker_available, "`worker_available` is true without a worker"
@@ -62,7 +62,7 @@ def f33b(bench: Bench) -> None:
         verdict.expect("I1", bench.last_slot(gone) == left, "it got a slot without a worker")
         # Some slots must pass without a worker.
         assert left is not None
-        bench.comes_due(there, left + 4 * SECOND)
+        bench.wait_for_slot(there, left + 4 * SECOND)
         worker.term()
         worker = handler_worker(bench)
         comes = until(partial(is_on_time, bench, gone), 20)
@@ -252,7 +252,9 @@ def f35(bench: Bench) -> None:
                 verdict.expect("I12", True, "")
     for name, id in keyed.items():
         verdict.expect(
-            "I5", ended(bench, id).result == name, f"{name!r} was not returned unchanged"
+            "I5",
+            wait_for_completion(bench, id).result == name,
+            f"{name!r} was not returned unchanged",
         )
     verdict.expect("I6", table_list(bench) == tables, "the tables have changed")
     verdict.expect("I5", not (bench.folder / "canary").exists(), "a name was executed as SQL")
@@ -319,7 +321,7 @@ def f36(bench: Bench) -> None:
         for schedule in schedules.sync.list(bench.client, key=key):
             schedules.sync.delete(bench.client, schedule.id)
     deleted_at = time.time()
-    job = ended(bench, bench.invoke("echo", "after"))
+    job = wait_for_completion(bench, bench.invoke("echo", "after"))
     verdict.expect("I7", job.result == "after", "the worker doesn't execute runs any more")
     until(lambda: now().timestamp() > deleted_at + 2.5, 10)
     late = [
@@ -447,7 +449,7 @@ def _around_real_instants(bench: Bench) -> None:
         if is_deletion:
             wait_until(due.timestamp() + 1.2)
         else:
-            verdict.expect("I7", bench.comes_due(id, due), f"changed by {offset}: no new slot")
+            verdict.expect("I7", bench.wait_for_slot(id, due), f"changed by {offset}: no new slot")
             schedules.sync.delete(bench.client, id)
         made = runs.sync.list(bench.client, schedule=id, limit=None)
         started = [line.time for line in recorded_slots(bench, {run.id for run in made})]

@@ -203,7 +203,9 @@ def with_real_worker(bench: Bench, jumps: list[timedelta]) -> None:
         ticks = schedules.sync.list(bench.client, owner="torture")
         for schedule in ticks:
             verdict.expect(
-                "I7", bench.comes_due(schedule.id, now() + offset), f"{schedule.workflow} is silent"
+                "I7",
+                bench.wait_for_slot(schedule.id, now() + offset),
+                f"{schedule.workflow} has no new slot",
             )
         before = {schedule.id: bench.last_slot(schedule.id) for schedule in ticks}
         count = len(runs.sync.list(bench.client, limit=None))
@@ -212,7 +214,7 @@ def with_real_worker(bench: Bench, jumps: list[timedelta]) -> None:
         bench.injections += 1
         if jump > timedelta(0):
             for schedule in ticks:
-                comes = bench.comes_due(schedule.id, now() + offset)
+                comes = bench.wait_for_slot(schedule.id, now() + offset)
                 verdict.expect(
                     "I7", comes, f"set forward by {jump}: {schedule.workflow} has no new slot"
                 )
@@ -223,7 +225,9 @@ def with_real_worker(bench: Bench, jumps: list[timedelta]) -> None:
             job = caller.line()
             caller.ends(0)
             bench.jobs.add(job)
-            verdict.expect("I4", bench.succeeds(job, 20), f"set back by {-jump}: {job} hangs")
+            verdict.expect(
+                "I4", bench.wait_for_success(job, 20), f"set back by {-jump}: {job} hangs"
+            )
             for schedule in ticks:
                 same = bench.last_slot(schedule.id)
                 before_jump = before[schedule.id]
@@ -234,7 +238,7 @@ def with_real_worker(bench: Bench, jumps: list[timedelta]) -> None:
             offset -= jump
             set_clock(file, offset.total_seconds())
             for schedule in ticks:
-                comes = bench.comes_due(schedule.id, now() + offset)
+                comes = bench.wait_for_slot(schedule.id, now() + offset)
                 verdict.expect("I7", comes, f"corrected: {schedule.workflow} has no new slot")
         made = len(runs.sync.list(bench.client, limit=None)) - count
         verdict.expect("I1", made < 120, f"{jump}: a burst of {made} runs")
@@ -270,10 +274,10 @@ def f11(bench: Bench) -> None:
     ticks = schedules.sync.list(bench.client, owner="torture")
     for _ in range(bench.times(10, 2)):
         for schedule in ticks:
-            comes = bench.comes_due(schedule.id, now() + fastest)
+            comes = bench.wait_for_slot(schedule.id, now() + fastest)
             verdict.expect("I7", comes, f"{schedule.workflow} has no new slot")
         job = bench.invoke()
-        verdict.expect("I4", bench.succeeds(job, 20), f"{job} hangs")
+        verdict.expect("I4", bench.wait_for_success(job, 20), f"{job} hangs")
         # A killed worker is replaced after its lease by a worker with the same wrong clock.
         offset, worker = programs.pop(bench.random.randrange(len(programs)))
         worker.kill()

@@ -12,7 +12,7 @@ from functools import partial
 
 from checker import Line
 from cluster import FAILOVER, BaselineClient, Cluster, Node, longest
-from faults.server import LEASE, TROUBLE, RetryingClient, held_by, on, says, under_load
+from faults.server import LEASE, TROUBLE, RetryingClient, bench_on, held_by, says, start_load
 from network import Host, Network
 
 from harness import Bench, WorkerProcess, check_takeover, until
@@ -38,7 +38,7 @@ class ClusterSetup:
 
     def after(self, what: str, since: float) -> None:
         """Wait until everything continues after a fault; check the gap in ticks."""
-        self.requester.works(*self.workers)
+        self.requester.wait_until_working(*self.workers)
         self.all_tick()
         away = self.watch.away(since)
         none, one = gaps(self.bench, since)
@@ -78,17 +78,17 @@ def cluster_setup(bench: Bench, *, is_synchronous: bool = True) -> Iterator[Clus
         Network() as network,
         Cluster(network, bench.folder, is_synchronous=is_synchronous) as cluster,
     ):
-        cluster.heals()
+        cluster.wait_until_healthy()
         watch = BaselineClient(cluster)
         try:
-            with on(bench, cluster.url) as part:
+            with bench_on(bench, cluster.url) as part:
                 hosts = [network.host(name) for name in ("w1", "w2")]
                 workers = [
                     part.start("--lease", LEASE, before=host.before).ready() for host in hosts
                 ]
                 part.create_digests()
                 requester = RetryingClient(part, FAILOVER)
-                requester.works(*workers)
+                requester.wait_until_working(*workers)
                 yield ClusterSetup(network, cluster, part, hosts, workers, requester, watch)
         finally:
             watch.close()
@@ -151,8 +151,8 @@ def repeatedly(
     """Inject faults of the primary under load; another node becomes the primary."""
     with cluster_setup(bench) as setup:
         for _ in range(bench.times(full)):
-            setup.cluster.heals()
-            under_load(setup.bench, setup.requester)
+            setup.cluster.wait_until_healthy()
+            start_load(setup.bench, setup.requester)
             primary = setup.cluster.primary()
             since = time.time()
             with asking(setup.requester):
@@ -161,8 +161,8 @@ def repeatedly(
             setup.network.reconnect()
             if not primary.host.processes():
                 setup.cluster.start(primary)
-        setup.cluster.heals()
-        setup.requester.works(*setup.workers)
+        setup.cluster.wait_until_healthy()
+        setup.requester.wait_until_working(*setup.workers)
         setup.finish()
 
 
@@ -225,7 +225,7 @@ def f60e(bench: Bench) -> None:
             setup.after("partitioned worker", since)
             late = [line for line in setup.bench.lines("ack", job, "b") if line.pid == far.pid]
             setup.bench.verdict.expect("I5", not late, f"{job}: a late result: {late}")
-            setup.requester.works(near, far)
+            setup.requester.wait_until_working(near, far)
             far.term()
         setup.finish()
 
@@ -236,7 +236,7 @@ def f60f(bench: Bench) -> None:
         cluster, part, requester = setup.cluster, setup.bench, setup.requester
         lost = 0
         for _ in range(bench.times(3)):
-            cluster.heals()
+            cluster.wait_until_healthy()
             primary = cluster.primary()
             old, other = cluster.others(primary)
             old.host.disconnect()
@@ -254,10 +254,10 @@ def f60f(bench: Bench) -> None:
             )
             part.jobs -= set(forgotten)
             requester.asked = {key: requester.asked[key] for key in requester.asked if key in keys}
-            lost += sum(not is_there(setup, id) for id in forgotten)
+            lost += sum(not exists(setup, id) for id in forgotten)
             for node in (primary, other):
                 cluster.start_program(node, "patroni")
-        cluster.heals()
+        cluster.wait_until_healthy()
         for worker in setup.workers:
             is_logged = until(partial(says, worker, part.injections), FAILOVER)
             part.verdict.expect(
@@ -280,16 +280,16 @@ def f60g(bench: Bench) -> None:
     """The synchronous standby's host disappears: commits wait until another standby replaces it."""
     with cluster_setup(bench) as setup:
         for _ in range(bench.times(5)):
-            setup.cluster.heals()
-            under_load(setup.bench, setup.requester)
+            setup.cluster.wait_until_healthy()
+            start_load(setup.bench, setup.requester)
             standby = setup.cluster.synchronous_standby()
             since = time.time()
             standby.host.disconnect()
             with asking(setup.requester):
                 setup.after("standby silent", since)
             standby.host.connect()
-        setup.cluster.heals()
-        setup.requester.works(*setup.workers)
+        setup.cluster.wait_until_healthy()
+        setup.requester.wait_until_working(*setup.workers)
         setup.finish()
 
 
@@ -297,7 +297,7 @@ def are_done(requester: RetryingClient, ids: Iterable[str]) -> bool:
     return all(requester.is_done(id) for id in ids)
 
 
-def is_there(setup: ClusterSetup, run: str) -> bool:
+def exists(setup: ClusterSetup, run: str) -> bool:
     """Return whether the database has the run."""
     try:
         setup.bench.status(run)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from faults.cluster import gaps
-from faults.server import LEASE, TROUBLE, RetryingClient, on, under_load
+from faults.server import LEASE, TROUBLE, RetryingClient, bench_on, start_load
 from network import Host, Network
 from servers import IMMEDIATE, Server, ServerFactory, together
 
@@ -37,7 +37,7 @@ class Denial:
 
 
 def ask_app(server: Server, sql: str) -> None:
-    server.ask(sql, database="app")
+    server.query(sql, database="app")
 
 
 def each_table(statement: str) -> str:
@@ -53,22 +53,22 @@ def reject(server: Server) -> None:
     """Reject the role in pg_hba.conf."""
     hba = server.data / "pg_hba.conf"
     hba.write_text("host all worker all reject\n" + hba.read_text())
-    server.ask("SELECT pg_reload_conf()")
+    server.query("SELECT pg_reload_conf()")
 
 
 def admit(server: Server) -> None:
     hba = server.data / "pg_hba.conf"
     hba.write_text(hba.read_text().replace("host all worker all reject\n", ""))
-    server.ask("SELECT pg_reload_conf()")
+    server.query("SELECT pg_reload_conf()")
 
 
 def rename(server: Server, before: str, after: str) -> None:
     """Rename the database, as when a backup is restored; retry while it is in use."""
 
     def is_renamed() -> bool:
-        server.ask(CUT)
+        server.query(CUT)
         try:
-            server.ask(f"ALTER DATABASE {before} RENAME TO {after}")
+            server.query(f"ALTER DATABASE {before} RENAME TO {after}")
         except AssertionError:
             return False
         return True
@@ -81,8 +81,8 @@ DENIALS = [
     Denial("pg_hba rejects the role", reject, admit),
     Denial(
         "the role may not log in",
-        lambda server: server.ask("ALTER ROLE worker NOLOGIN"),
-        lambda server: server.ask("ALTER ROLE worker LOGIN"),
+        lambda server: server.query("ALTER ROLE worker NOLOGIN"),
+        lambda server: server.query("ALTER ROLE worker LOGIN"),
     ),
     Denial(
         "the database has another name",
@@ -123,21 +123,21 @@ def f18c(bench: Bench) -> None:
     """Connections of workers are refused for some seconds in six ways; each worker logs it once."""
     with ServerFactory() as servers:
         server = servers.server()
-        server.ask("CREATE ROLE worker LOGIN")
-        server.ask("CREATE DATABASE app OWNER worker")
+        server.query("CREATE ROLE worker LOGIN")
+        server.query("CREATE DATABASE app OWNER worker")
         url = server.url.replace("polos@", "worker@").replace("/postgres", "/app")
-        with on(bench, url) as part:
+        with bench_on(bench, url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
             requester = RetryingClient(part)
             for number in range(bench.times(36, 6)):
-                under_load(part, requester)
+                start_load(part, requester)
                 denial = DENIALS[number % len(DENIALS)]
                 before = [said(worker, DENIED) for worker in workers]
                 denial.begin(server)
 
                 def is_said(before: list[int] = before) -> bool:
-                    server.ask(CUT)
+                    server.query(CUT)
                     return all(
                         said(worker, DENIED) > count
                         for worker, count in zip(workers, before, strict=True)
@@ -149,7 +149,7 @@ def f18c(bench: Bench) -> None:
                     check_doctor(part, url, denial.what)
                 time.sleep(part.random.uniform(0.0, 2 * LEASE))
                 denial.end(server)
-                requester.works(*workers)
+                requester.wait_until_working(*workers)
                 # The next refusal counts as a new outage.
                 until(partial(all_recovered, workers))
                 part.injections += 1
@@ -195,14 +195,14 @@ def f18d(bench: Bench) -> None:
     kinds = ("varchar", "text")
     with ServerFactory() as servers:
         server = servers.server()
-        with on(bench, server.url) as part:
+        with bench_on(bench, server.url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
             requester = RetryingClient(part)
             for number in range(bench.times(20, 2)):
-                under_load(part, requester)
+                start_load(part, requester)
                 alter_columns(server, kinds[number % 2])
-                requester.works(*workers)
+                requester.wait_until_working(*workers)
                 part.injections += 1
             for worker in workers:
                 text = worker.errors.read_text()
@@ -215,7 +215,7 @@ def f18d(bench: Bench) -> None:
 
 def alter_columns(server: Server, kind: str) -> None:
     """Change one table after another, as migrations do."""
-    rows = server.ask(
+    rows = server.query(
         "SELECT c.table_name, string_agg(format('ALTER COLUMN %I TYPE "
         f'{kind} COLLATE "C"'
         "', c.column_name), ', ') FROM information_schema.columns c JOIN pg_tables t"
@@ -228,7 +228,7 @@ def alter_columns(server: Server, kind: str) -> None:
 
         def is_altered(table: str = table, changes: str = changes) -> bool:
             try:
-                server.ask(f"SET lock_timeout = '1s'; ALTER TABLE polos.{table} {changes}")
+                server.query(f"SET lock_timeout = '1s'; ALTER TABLE polos.{table} {changes}")
             except AssertionError:  # after a deadlock or a lock timeout, as migrations do
                 return False
             return True
@@ -244,20 +244,20 @@ def f15c(bench: Bench) -> None:
         primary = servers.server(on_host=hosts[0])
         standby = following(servers, primary, hosts[1])
         # The dead host is first in the URL, then last.
-        with on(bench, together(primary, standby)) as part:
+        with bench_on(bench, together(primary, standby)) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
             requester = RetryingClient(part, 60.0)
-            requester.works(*workers)
+            requester.wait_until_working(*workers)
             worst = 0.0
             for _ in range(bench.times(10)):
-                under_load(part, requester)
+                start_load(part, requester)
                 since = time.time()
                 dead = primary.on_host
                 assert dead is not None
                 dead.disconnect()
                 standby.promote()
-                requester.works(*workers)
+                requester.wait_until_working(*workers)
                 none, one = gaps(part, since)
                 worst = max(worst, one)
                 found = f"no tick for {none:.1f} s, none of the slowest schedule for {one:.1f} s"
@@ -278,8 +278,8 @@ def following(
 ) -> Server:
     """Start a synchronous standby on this host, without which nothing is committed."""
     standby = servers.copy_of(primary, follows=True, port=port, on_host=host).start()
-    primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
-    primary.ask("SELECT pg_reload_conf()")
+    primary.query("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    primary.query("SELECT pg_reload_conf()")
     if not primary.waits_until(
         "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
     ):

@@ -97,7 +97,7 @@ class Program:
         since = now()
         for number in range(len(self.declared)):
             found = self.service.schedule(number)
-            ticks = found is not None and self.bench.comes_due(found.id, since, BACK)
+            ticks = found is not None and self.bench.wait_for_slot(found.id, since, BACK)
             text = f"{self.service.name}-{number} doesn't tick: {what}"
             self.bench.verdict.expect("I7", ticks, text)
         text = f"{self.service.name}: the periods aren't {self.declared}: {what}"

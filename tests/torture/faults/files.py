@@ -31,7 +31,7 @@ NOBODY = 65534
 Answer = dict[str, object]
 
 
-def ask(bench: Bench, paths: Iterable[Path], *, as_nobody: bool = False) -> list[Answer]:
+def open_each(bench: Bench, paths: Iterable[Path], *, as_nobody: bool = False) -> list[Answer]:
     """Open each file in another process; start a new process if a file ends it."""
     answers: list[Answer] = []
     user = (str(NOBODY),) if as_nobody else ()
@@ -82,14 +82,14 @@ def stored(bench: Bench) -> tuple[bytes, bytes, set[str]]:
         bench.client, [{"workflow": "digest", "cron": cron, "key": key} for key in keys]
     )
     for _ in range(10):
-        bench.succeeds(bench.invoke())
+        bench.wait_for_success(bench.invoke())
     worker.term()
     bench.client.close()
     # All of that is in the file now. What follows is in the log of a killed process.
     worker = bench.start().ready()
     with Bench(bench.folder, bench.scale, 0, bench.verdict) as other:
         for _ in range(5):
-            other.succeeds(other.invoke())
+            other.wait_for_success(other.invoke())
         worker.kill()
         log = bench.file.with_name("polos.db-wal").read_bytes()
         file = bench.file.read_bytes()
@@ -111,7 +111,7 @@ def f22(bench: Bench) -> None:
 def check_damaged(bench: Bench, cases: dict[Path, dict[str, bytes]], keys: set[str]) -> None:
     """Each file is refused and left unchanged, or it is used; it never counts as empty."""
     outcomes: Counter[str] = Counter()
-    for path, answer in zip(cases, ask(bench, cases), strict=True):
+    for path, answer in zip(cases, open_each(bench, cases), strict=True):
         bench.injections += 1
         bench.verdict.expect("I7", "bug" not in answer, f"{path.name}: {answer}")
         if "bug" in answer:
@@ -216,7 +216,7 @@ def refused(bench: Bench, folder: Path, file: bytes, log: bytes) -> None:
         path.with_name(path.name + "-wal").write_bytes(log)
         cases[path] = damage
     before = {path: contents(path) for path in cases}
-    for path, answer in zip(cases, ask(bench, cases), strict=True):
+    for path, answer in zip(cases, open_each(bench, cases), strict=True):
         check_refusal(bench, path, answer, (cases[path],))
         is_same = contents(path) == before[path]
         bench.verdict.expect("I6", is_same, f"{path.name} was refused, and has changed")
@@ -228,7 +228,7 @@ def out_of_reach(bench: Bench, folder: Path, file: bytes) -> None:
     is_folder = folder / "folder"
     is_folder.mkdir()
     cases = [is_folder, folder / "nowhere" / "polos.db"]
-    for path, answer in zip(cases, ask(bench, cases), strict=True):
+    for path, answer in zip(cases, open_each(bench, cases), strict=True):
         check_refusal(bench, path, answer, (UNUSABLE,))
         bench.injections += 1
     # Permissions don't apply to root.
@@ -249,7 +249,7 @@ def out_of_reach(bench: Bench, folder: Path, file: bytes) -> None:
             place.chmod(folder_mode)
             cases.append(path)
         bound.chmod(0o755)
-        for path, answer in zip(cases, ask(bench, cases, as_nobody=as_nobody), strict=True):
+        for path, answer in zip(cases, open_each(bench, cases, as_nobody=as_nobody), strict=True):
             check_refusal(bench, path, answer, (UNUSABLE,))
             is_same = path.read_bytes() == file
             bench.verdict.expect("I6", is_same, f"{path.parent.name} was refused, and has changed")
@@ -318,7 +318,7 @@ def gone(bench: Bench, number: int, vanish: Callable[[Path], None]) -> None:
     with Bench(folder, bench.scale, 0, verdict) as part:
         worker = part.start("--lease", 2).ready()
         part.create_digests()
-        part.succeeds(part.invoke())
+        part.wait_for_success(part.invoke())
         part.client.close()
         time.sleep(bench.random.uniform(0.0, 1.0))
         kept = set_aside(part.file)
@@ -387,7 +387,9 @@ def locked(bench: Bench, number: int, seconds: float) -> None:
         if seconds > 31:
             said = until(lambda: "did not answer" in worker.errors.read_text(), 10)
             bench.verdict.expect("I12", said, f"unexplained: {worker.errors.read_text()[-300:]}")
-        bench.verdict.expect("I4", part.succeeds(part.invoke()), "the worker doesn't recover")
+        bench.verdict.expect(
+            "I4", part.wait_for_success(part.invoke()), "the worker doesn't recover"
+        )
         part.finish(2.0, start_worker=False)
     bench.injections += 1
     shutil.rmtree(folder)

@@ -32,7 +32,7 @@ def handler_worker(bench: Bench, *options: object) -> Program:
     return Program(bench, "handler_worker.py", bench.database, bench.oracle, *options).ready()
 
 
-def ended(bench: Bench, id: str, timeout: float = 60.0) -> Run:
+def wait_for_completion(bench: Bench, id: str, timeout: float = 60.0) -> Run:
     """I4: wait until the run has completed; return it."""
     until(lambda: bench.status(id) in ENDED, timeout)
     run = runs.sync.get(bench.client, id)
@@ -46,7 +46,7 @@ def check_alive(bench: Bench, worker: Program, what: str) -> None:
         "I7", worker.is_alive(), f"{what}: the worker has ended: {worker.said[-800:]}"
     )
     if worker.is_alive():
-        run = ended(bench, bench.invoke("echo", what))
+        run = wait_for_completion(bench, bench.invoke("echo", what))
         bench.verdict.expect(
             "I7", run.result == what, f"{what}: afterwards a run returns {run.result!r}"
         )
@@ -83,7 +83,7 @@ def f25(bench: Bench) -> None:
             asked[bench.invoke(workflow, {"act": name})] = name, workflow
             bench.injections += 1
     for id, (name, workflow) in asked.items():
-        run = ended(bench, id)
+        run = wait_for_completion(bench, id)
         what = f"{name} in {workflow}"
         verdict.expect("I4", run.status == "failed", f"{what}: {run.status}")
         error = run.error
@@ -134,7 +134,7 @@ def f26(bench: Bench) -> None:
         asked[bench.invoke("limited-sync", {"act": "thread"})] = "thread", "limited-sync"
         bench.injections += 1
         for id, (name, workflow) in asked.items():
-            run = ended(bench, id, 90.0)
+            run = wait_for_completion(bench, id, 90.0)
             what = f"{name} in {workflow}"
             # A step that returns a value has done its work, in time or not.
             may = ("failed", "succeeded") if workflow == "limited-step" else ("failed",)
@@ -188,7 +188,7 @@ def f27(bench: Bench) -> None:
         else:
             cancel(id)
         bench.injections += 1
-    first = {id: ended(bench, id) for id in asked}
+    first = {id: wait_for_completion(bench, id) for id in asked}
     for id in asked:
         cancel(id)
     check_alive(bench, worker, "cancellations")
@@ -229,7 +229,7 @@ def f28(bench: Bench) -> None:
     for _ in range(bench.times(5)):
         for name, make in STORABLE.items():
             check_value(bench, name, make())
-            run = ended(bench, bench.invoke("act-step", {"act": name}))
+            run = wait_for_completion(bench, bench.invoke("act-step", {"act": name}))
             check_round_trip(bench, f"{name} as a step's result", run, make())
             bench.injections += 2
         for name, value in {
@@ -240,7 +240,7 @@ def f28(bench: Bench) -> None:
             check_value(bench, name, value)
             bench.injections += 1
         count = max(100, round(10_000 * min(1.0, bench.scale)))
-        run = ended(bench, bench.invoke("steps", count), 300.0)
+        run = wait_for_completion(bench, bench.invoke("steps", count), 300.0)
         verdict.expect("I5", run.result == count * (count - 1) // 2, f"{count} steps: {run.result}")
         verdict.expect("I5", len(run.steps) == count, f"{len(run.steps)} steps, not {count}")
         bench.injections += 1
@@ -264,7 +264,7 @@ def check_value(bench: Bench, name: str, value: Any) -> None:
             )
         bench.verdict.expect("I10", name not in MUST, f"{name} was refused: {str(error)[:200]}")
         return
-    check_round_trip(bench, name, ended(bench, id), value)
+    check_round_trip(bench, name, wait_for_completion(bench, id), value)
 
 
 # Every JSON value must be accepted.
@@ -293,7 +293,7 @@ def f29(bench: Bench) -> None:
     for _ in range(bench.times(5)):
         for name, make in UNSTORABLE.items():
             for workflow in ("act-async", "act-sync", "act-step", "act-step-of-sync"):
-                run = ended(bench, bench.invoke(workflow, {"act": name}))
+                run = wait_for_completion(bench, bench.invoke(workflow, {"act": name}))
                 bench.injections += 1
                 what = f"{name} of {workflow}"
                 verdict.expect("I4", run.status == "failed", f"{what}: {run.status}")
@@ -370,7 +370,7 @@ def f30(bench: Bench) -> None:
         bench.sql(f"UPDATE {table} SET {column} = ? WHERE {where}", poison, id)
         bench.injections += 1
     worker = handler_worker(bench)
-    run = ended(bench, healthy)
+    run = wait_for_completion(bench, healthy)
     verdict.expect("I7", run.status == "succeeded", f"beside hostile rows: {run.status}")
     check_alive(bench, worker, "hostile rows")
     for id, table, column, poison in victims:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from checker import OracleReader, check_file, history
-from faults.handlers import check_alive, close, ended, handler_worker
+from faults.handlers import check_alive, close, handler_worker, wait_for_completion
 from programs import Command, Program
 
 from harness import APPS, SECOND, TIMEOUT, Bench, NotRunError, now, until
@@ -251,7 +251,7 @@ def f41b(bench: Bench) -> None:
         nohup = Program(bench, "handler_worker.py", bench.database, bench.oracle, before=("nohup",))
         nohup.ready()
         nohup.signal(signal.SIGHUP)
-        job = ended(bench, bench.invoke("echo", "still here"))
+        job = wait_for_completion(bench, bench.invoke("echo", "still here"))
         verdict.expect("I11", job.result == "still here" and nohup.is_alive(), "nohup is ignored")
         nohup.term()
         bench.injections += 1
@@ -323,10 +323,12 @@ def f45(bench: Bench) -> None:
             worker = handler_worker(bench)
         bench.injections += 2
         for job in jobs:
-            ended(bench, job, 60)
+            wait_for_completion(bench, job, 60)
         here = now()
         for id in digests:
-            verdict.expect("I7", bench.comes_due(id, here), f"after {number}: {id} has no new slot")
+            verdict.expect(
+                "I7", bench.wait_for_slot(id, here), f"after {number}: {id} has no new slot"
+            )
     check_alive(bench, worker, "having had too little")
     close(bench, worker)
 
@@ -404,10 +406,10 @@ def f48(bench: Bench) -> None:
             verdict.expect("I7", found, f"{how}: its schedule doesn't exist")
             for _ in range(2):
                 here = now()
-                comes = bench.comes_due(found[0].id, here)
+                comes = bench.wait_for_slot(found[0].id, here)
                 verdict.expect("I7", comes, f"{how}: its schedule has no new slot")
             failed = runs.sync.invoke(bench.client, "failing").id
-            run = ended(bench, failed, 30)
+            run = wait_for_completion(bench, failed, 30)
             verdict.expect("I4", run.status == "failed", f"{how}: a failing run is {run.status}")
             verdict.expect("I7", worker.is_alive(), f"{how}: the worker has ended")
             schedules.sync.delete(bench.client, found[0].id)

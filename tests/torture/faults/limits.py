@@ -174,7 +174,7 @@ def f75b(bench: Bench) -> None:
 
 
 def f76(bench: Bench) -> None:
-    """Four workers share a rate, and random ones are killed: no period has more claims."""
+    """Four workers share a rate, and random ones are killed: no period has more first claims."""
     bench.ticks = 0
     options = ("--lease", LEASE, "--rate", RATE, "--per", PERIOD.total_seconds())
     workers = [bench.start(*options) for _ in range(WORKERS)]
@@ -197,7 +197,7 @@ def f76(bench: Bench) -> None:
 
 
 def check_rate(bench: Bench, claimed: list[datetime]) -> None:
-    """I13: no period, wherever it begins, has more claims than the rate; the rate is used up."""
+    """I13: no period, wherever it begins, has more first claims than the rate allows."""
     claimed.sort()
     for first, beyond in zip(claimed, claimed[RATE:], strict=False):
         text = f"{RATE + 1} runs were claimed within {beyond - first} from {first}"

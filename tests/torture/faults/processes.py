@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from harness import LATE, SECOND, Bench, check_takeover, held, now, until
+from harness import LATE, SECOND, Bench, check_takeover, now, start_held, until
 from polos import runs
 
 
@@ -95,7 +95,7 @@ def f42b(bench: Bench) -> None:
         workers += [first, bench.start("--release", release).ready()]
         workers.pop(0).term()
         for job, able_workers in ((old, bench.processes[:begun]), (new, bench.processes[begun:])):
-            ended = bench.succeeds(job)
+            ended = bench.wait_for_success(job)
             bench.verdict.expect("I4", ended, f"{job} is {bench.status(job)}")
             able = {worker.pid for worker in able_workers}
             where = {line.pid for line in bench.lines("before", job, "a")}
@@ -103,7 +103,7 @@ def f42b(bench: Bench) -> None:
         waiting.append(common)
         bench.injections += 2
     for job in waiting:
-        bench.verdict.expect("I4", bench.succeeds(job), f"{job} is {bench.status(job)}")
+        bench.verdict.expect("I4", bench.wait_for_success(job), f"{job} is {bench.status(job)}")
     # A slot that came due while the last worker of its release closed stays queued.
     bench.finish(start_worker=False, gone={f"tick-of-r{number}" for number in range(rounds)})
 
@@ -115,7 +115,7 @@ def f6b(bench: Bench) -> None:
     delays: list[str] = []
     for number in range(bench.times(9, 3)):
         count = (2, 4, 8)[number % 3]
-        worker, job = held(bench, "--lease", lease, "--hold", 60)
+        worker, job = start_held(bench, "--lease", lease, "--hold", 60)
         others = [bench.start("--lease", lease) for _ in range(count - 1)]
         for other in others:
             other.ready()
@@ -155,7 +155,7 @@ def f5b(bench: Bench) -> None:
             bench.verdict.expect("I5", taken[worker.pid] >= room, text)
         workers.pop().kill()
         for job in jobs:
-            bench.verdict.expect("I4", bench.succeeds(job), f"{job} is {bench.status(job)}")
+            bench.verdict.expect("I4", bench.wait_for_success(job), f"{job} is {bench.status(job)}")
         for worker in workers:
             worker.term()
         bench.injections += 1
@@ -177,7 +177,7 @@ def f6(bench: Bench) -> None:
     """A worker is killed in a step; another one takes over when the lease has expired."""
     for number in range(bench.times(25)):
         lease = (1.0, 2.0, 3.0)[number % 3]
-        worker, job = held(bench, "--lease", lease, "--hold", 60)
+        worker, job = start_held(bench, "--lease", lease, "--hold", 60)
         other = bench.start("--lease", lease).ready()
         time.sleep(bench.random.uniform(0.5, 1.5) * lease)
         died = time.time()
@@ -200,7 +200,7 @@ def f7(bench: Bench) -> None:
         # Async: the step is cancelled when the worker continues. Sync: the thread can't be
         # cancelled, and returns a result.
         options = ("--hold", hold, "--sync") if is_sync else ("--hold", hold)
-        worker, job = held(bench, "--lease", lease, *options)
+        worker, job = start_held(bench, "--lease", lease, *options)
         other = bench.start("--lease", lease).ready()
         stopped = time.time()
         worker.signal(signal.SIGSTOP)
@@ -208,7 +208,7 @@ def f7(bench: Bench) -> None:
             # On a busy machine, the step ended while the other worker started.
             hold *= 2
             worker.signal(signal.SIGCONT)
-            bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: doesn't end")
+            bench.verdict.expect("I4", bench.wait_for_success(job, 20), f"{job}: doesn't end")
             other.term()
             worker.term()
             continue
@@ -217,7 +217,7 @@ def f7(bench: Bench) -> None:
             # continues. Nothing can have taken over, so the run ends where it began.
             time.sleep(2 * lease)
             worker.signal(signal.SIGCONT)
-            bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: doesn't end")
+            bench.verdict.expect("I4", bench.wait_for_success(job, 20), f"{job}: doesn't end")
             bench.locked += 1
             bench.injections += 1
             other.term()
@@ -236,7 +236,7 @@ def f7(bench: Bench) -> None:
         verdict.expect("I5", until(comes_back, 10), f"{job}: its step doesn't end")
         # A worker that has lost its runs registers again, and works.
         second = bench.invoke()
-        bench.succeeds(second)
+        bench.wait_for_success(second)
         verdict.expect("I5", runs.sync.get(bench.client, job).result == result, f"{job}: rewritten")
         late = [line for line in bench.lines("ack", job, "b") if line.pid == worker.pid]
         verdict.expect("I5", not late, f"{job}: its late result was accepted: {late}")
@@ -244,7 +244,7 @@ def f7(bench: Bench) -> None:
         other.term()
         # The only worker again, it must do the work.
         third = bench.invoke()
-        bench.succeeds(third)
+        bench.wait_for_success(third)
         verdict.expect(
             "I7", bench.status(third) == "succeeded", "the worker doesn't work after it continued"
         )
@@ -257,20 +257,20 @@ def f7b(bench: Bench) -> None:
     """F7, always stopped between two steps: afterwards it must not execute a step that is done."""
     lease = 1.0
     while bench.injections - bench.locked < bench.times(25):
-        worker, job = held(bench, "--lease", lease, "--hold", 1.0, "--stop")
+        worker, job = start_held(bench, "--lease", lease, "--hold", 1.0, "--stop")
         other = bench.start("--lease", lease).ready()
         bench.verdict.expect(
             "I4", bench.wait_for_line("ack", job, "b"), f"{job}: step b isn't recorded"
         )
         worker.stands_still()
         if bench.sql("SELECT 1", timeout=lease):
-            bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: not taken over")
+            bench.verdict.expect("I4", bench.wait_for_success(job, 20), f"{job}: not taken over")
         else:
             # Another of its threads was stopped during a commit, and holds SQLite's lock.
             bench.locked += 1
         worker.signal(signal.SIGCONT)
-        bench.verdict.expect("I4", bench.succeeds(job, 20), f"{job}: doesn't end")
-        bench.succeeds(bench.invoke())
+        bench.verdict.expect("I4", bench.wait_for_success(job, 20), f"{job}: doesn't end")
+        bench.wait_for_success(bench.invoke())
         other.term()
         worker.kill()
         bench.injections += 1
@@ -332,7 +332,7 @@ def f24(bench: Bench) -> None:
         alone = now()
         other = bench.start("--lease", lease, "--block", 3 * lease).ready()
         bench.wait_for_line("after", job, "block")
-        bench.succeeds(job)
+        bench.wait_for_success(job)
         count = len(bench.lines("before", job, "block"))
         bench.verdict.expect("I5", count == 1, f"{job}: executed {count} times")
         # While its loop was blocked and no other worker ran, all runs were created in time.
@@ -386,7 +386,7 @@ def f41(bench: Bench) -> None:
     lease = 15.0
     for _ in range(bench.times(25, 1)):
         # Hanging: drained for a while, then released, and taken over without waiting for the lease.
-        worker, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 0.5)
+        worker, job = start_held(bench, "--lease", lease, "--hold", 60, "--drain", 0.5)
         other = bench.start("--lease", lease).ready()
         sent = time.time()
         took = worker.term()
@@ -394,13 +394,13 @@ def f41(bench: Bench) -> None:
         check_takeover(bench, job, sent, 0.4, took + 2)
         other.term()
         # Finishing: it completes during the drain, where it began.
-        worker, job = held(bench, "--lease", lease, "--hold", 1)
+        worker, job = start_held(bench, "--lease", lease, "--hold", 1)
         worker.term()
         begun = bench.lines("before", job, "b")
         bench.verdict.expect("I11", len(begun) == 1, f"{job}: began {len(begun)} times")
         bench.verdict.expect("I11", bench.status(job) != "running", f"{job} didn't complete")
         # A second signal ends the wait.
-        worker, job = held(bench, "--lease", lease, "--hold", 60, "--drain", 30)
+        worker, job = start_held(bench, "--lease", lease, "--hold", 60, "--drain", 30)
         worker.signal(signal.SIGTERM)
         time.sleep(bench.random.uniform(0.2, 0.6))
         took = worker.term()

@@ -137,7 +137,7 @@ def f70(bench: Bench) -> None:
         found.workflow
         for found in schedules.sync.list(bench.client, status="active")
         if found.id not in bench.excluded
-        and not bench.comes_due(found.id, now() - SECOND, timeout=BACK)
+        and not bench.wait_for_slot(found.id, now() - SECOND, timeout=BACK)
     ]
     bench.verdict.expect("I7", not silent, f"no new slot: {silent}")
     bench.finish(LEASE, start_worker=False)

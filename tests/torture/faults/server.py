@@ -30,7 +30,7 @@ numbers = count()
 
 
 @contextmanager
-def on(bench: Bench, url: str) -> Iterator[Bench]:
+def bench_on(bench: Bench, url: str) -> Iterator[Bench]:
     """Return a bench on this database; its folder and verdict are part of the fault's."""
     folder = bench.folder / f"part-{next(numbers)}"
     folder.mkdir()
@@ -67,7 +67,7 @@ class RetryingClient:
             self.bench.jobs.add(id)
         return id if id is None else str(id)
 
-    def works(self, *workers: WorkerProcess) -> float:
+    def wait_until_working(self, *workers: WorkerProcess) -> float:
         """I7: client and workers recover by themselves; return how long it took."""
         verdict, begun = self.bench.verdict, time.monotonic()
         for worker in workers:
@@ -123,17 +123,17 @@ def f15(bench: Bench) -> None:
     """The server is restarted under load, with an immediate and a fast shutdown."""
     with ServerFactory() as servers:
         server = servers.server()
-        with on(bench, server.url) as part:
+        with bench_on(bench, server.url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
             requester = RetryingClient(part)
             slowest = 0.0
             for number in range(bench.times(50, 2)):
-                under_load(part, requester)
+                start_load(part, requester)
                 server.stop((FAST, IMMEDIATE)[number % 2])
                 time.sleep(part.random.uniform(0.0, 2.0))
                 server.start()
-                slowest = max(slowest, requester.works(*workers))
+                slowest = max(slowest, requester.wait_until_working(*workers))
                 part.injections += 1
             check_said(part, workers, part.injections)
             requester.check()
@@ -143,7 +143,7 @@ def f15(bench: Bench) -> None:
             part.finish(LEASE)
 
 
-def under_load(bench: Bench, requester: RetryingClient) -> None:
+def start_load(bench: Bench, requester: RetryingClient) -> None:
     """Start some runs."""
     for _ in range(bench.random.randint(1, 10)):
         requester.invoke()
@@ -155,20 +155,20 @@ def f15b(bench: Bench) -> None:
     with ServerFactory() as servers:
         primary = servers.server()
         standby = follower(servers, primary, None)
-        with on(bench, together(primary, standby)) as part:
+        with bench_on(bench, together(primary, standby)) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
             requester = RetryingClient(part)
             slowest = 0.0
             for _ in range(bench.times(10)):
-                under_load(part, requester)
+                start_load(part, requester)
                 primary.stop(IMMEDIATE)
                 time.sleep(part.random.uniform(0.5, 2.0))
                 asked = threading.Thread(target=requester.invoke)
                 asked.start()
                 standby.promote()
                 asked.join()
-                slowest = max(slowest, requester.works(*workers))
+                slowest = max(slowest, requester.wait_until_working(*workers))
                 part.injections += 1
                 # It gets its own standby, at the address of the lost server.
                 primary, standby = standby, follower(servers, standby, primary.port)
@@ -183,8 +183,8 @@ def f15b(bench: Bench) -> None:
 def follower(servers: ServerFactory, primary: Server, port: int | None) -> Server:
     """Start a synchronous standby, without which nothing is committed."""
     standby = servers.copy_of(primary, follows=True, port=port).start()
-    primary.ask("ALTER SYSTEM SET synchronous_standby_names = '*'")
-    primary.ask("SELECT pg_reload_conf()")
+    primary.query("ALTER SYSTEM SET synchronous_standby_names = '*'")
+    primary.query("SELECT pg_reload_conf()")
     if not primary.waits_until(
         "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
     ):
@@ -196,12 +196,12 @@ def f16(bench: Bench) -> None:
     """The server or the network hangs: connections stay open, and no answer comes."""
     with ServerFactory() as servers:
         server = servers.server()
-        with on(bench, server.url) as part:
+        with bench_on(bench, server.url) as part:
             stopped_backends(part, server)
-        with on(bench, server.url + "?schema=network") as part:
+        with bench_on(bench, server.url + "?schema=network") as part:
             silent_network(part, server)
         if bench.scale >= 0.1:
-            with on(bench, server.url + "?schema=lost") as part:
+            with bench_on(bench, server.url + "?schema=lost") as part:
                 lost_connections(part, server)
 
 
@@ -211,13 +211,13 @@ def stopped_backends(bench: Bench, server: Server) -> None:
     bench.create_digests()
     requester = RetryingClient(bench)
     for _ in range(bench.times(50, 3)):
-        under_load(bench, requester)
+        start_load(bench, requester)
         backends = server.backends()
         victims = bench.random.sample(backends, bench.random.choice([1, len(backends) // 2]))
         send(victims, signal.SIGSTOP)
         time.sleep(bench.random.uniform(0.5, 2 * LEASE))
         send(victims, signal.SIGCONT)
-        requester.works(*workers)
+        requester.wait_until_working(*workers)
         bench.injections += 1
     requester.check()
     bench.finish(LEASE)
@@ -250,7 +250,7 @@ def silent_network(bench: Bench, server: Server) -> None:
             if number % 2:
                 proxy.cut_all()
             proxy.flow()
-            requester.works(near, far)
+            requester.wait_until_working(near, far)
             after = far.resources()
             is_same = after.threads <= before.threads + 8 and after.files <= before.files + 8
             bench.verdict.expect("I9", is_same, f"from {before} to {after}")
@@ -272,7 +272,7 @@ def lost_connections(bench: Bench, server: Server) -> None:
         bench.create_digests()
         requester = RetryingClient(bench)
         for _ in range(bench.times(10)):
-            under_load(bench, requester)
+            start_load(bench, requester)
             proxy.lose()
             since = time.monotonic()
             job = requester.invoke()
@@ -280,7 +280,7 @@ def lost_connections(bench: Bench, server: Server) -> None:
             done = job is not None and until(partial(requester.is_done, job), 15.0)
             bench.verdict.expect("I7", done, "the worker doesn't recover within 15 s")
             bench.remarks.append(f"connections lost: worked again after {since_then(since)}")
-            requester.works(worker)
+            requester.wait_until_working(worker)
             bench.injections += 1
         requester.check()
         bench.finish(LEASE)
@@ -308,17 +308,17 @@ def f17b(bench: Bench) -> None:
         server = servers.server()
         proxy = Proxy(server.port)
         try:
-            with on(bench, proxy.url) as part:
+            with bench_on(bench, proxy.url) as part:
                 workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
                 requester = RetryingClient(part)
                 for number in range(bench.times(500, 20)):
                     if number % 10 == 0:
-                        created_in_spite(part)
+                        create_with_retries(part)
                     proxy.cut_next_commit(part.random.choice(["before", "after"]))
                     requester.invoke()
                     part.verdict.expect("I7", proxy.cut_done.wait(BACK), "no commit came")
                     part.injections += 1
-                requester.works(*workers)
+                requester.wait_until_working(*workers)
                 requester.check()
                 part.remarks.append(f"{requester.refusal_count} requests failed at the client")
                 part.finish(LEASE)
@@ -326,7 +326,7 @@ def f17b(bench: Bench) -> None:
             proxy.close()
 
 
-def created_in_spite(bench: Bench) -> None:
+def create_with_retries(bench: Bench) -> None:
     """Create a schedule, repeating the request; a further request returns the same schedule."""
     key = f"key-{len(bench.digests)}"
 
@@ -344,9 +344,9 @@ def f18(bench: Bench) -> None:
     """There are too few connections for all clients, or none."""
     with ServerFactory() as servers:
         server = servers.server()
-        server.ask("CREATE ROLE worker LOGIN")
-        server.ask("GRANT ALL ON DATABASE postgres TO worker")
-        with on(bench, server.url.replace("polos@", "worker@")) as part:
+        server.query("CREATE ROLE worker LOGIN")
+        server.query("GRANT ALL ON DATABASE postgres TO worker")
+        with bench_on(bench, server.url.replace("polos@", "worker@")) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
             requester = RetryingClient(part)
@@ -354,7 +354,7 @@ def f18(bench: Bench) -> None:
                 # Each of the three processes would open five or six.
                 left = (0, 6, 3)[number % 3]
                 grant(server, left)
-                under_load(part, requester) if left > 3 else time.sleep(
+                start_load(part, requester) if left > 3 else time.sleep(
                     part.random.uniform(0.2, 2.0)
                 )
                 used = len(server.backends())
@@ -362,7 +362,7 @@ def f18(bench: Bench) -> None:
                 if left == 0:
                     one_too_many(part)
                 grant(server, -1)
-                requester.works(*workers)
+                requester.wait_until_working(*workers)
                 part.injections += 1
             used = len(server.backends())
             part.verdict.expect("I9", used <= 18, f"{used} connections of three processes")
@@ -373,9 +373,9 @@ def f18(bench: Bench) -> None:
 
 def grant(server: Server, count: int) -> None:
     """Limit the connections to ``count``, -1 for any number, and close the existing ones."""
-    server.ask(f"ALTER ROLE worker CONNECTION LIMIT {count}")
+    server.query(f"ALTER ROLE worker CONNECTION LIMIT {count}")
     if count >= 0:
-        server.ask(
+        server.query(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE application_name = 'polos'"
         )
@@ -393,7 +393,7 @@ def f18b(bench: Bench) -> None:
     """Other sessions lock rows of polos in another order: deadlocks, and lock timeouts."""
     with ServerFactory() as servers:
         server = servers.server(deadlock_timeout="20ms")
-        with on(bench, server.url) as part:
+        with bench_on(bench, server.url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
             requester = RetryingClient(part)
@@ -406,9 +406,9 @@ def f18b(bench: Bench) -> None:
                 with server.session() as holder:
                     holder.say("BEGIN; LOCK polos.run IN EXCLUSIVE MODE;")
                     time.sleep(part.random.uniform(0.5, 6.5))
-                requester.works(*workers)
+                requester.wait_until_working(*workers)
                 part.injections += 1
-            count = int(server.ask("SELECT sum(deadlocks) FROM pg_stat_database")[0][0])
+            count = int(server.query("SELECT sum(deadlocks) FROM pg_stat_database")[0][0])
             part.verdict.expect("I12", count > 0, "there were no deadlocks")
             part.remarks.append(f"{count} deadlocks, {requester.refusal_count} refusals")
             requester.check()
@@ -449,7 +449,7 @@ def f19(bench: Bench) -> None:
     """The server is replaced by a copy that is some seconds old."""
     with ServerFactory() as servers:
         server = servers.server()
-        with on(bench, server.url) as part:
+        with bench_on(bench, server.url) as part:
             workers = [part.start("--lease", LEASE).ready() for _ in range(2)]
             part.create_digests()
             requester = RetryingClient(part)
@@ -460,7 +460,7 @@ def f19(bench: Bench) -> None:
                 server.stop(IMMEDIATE)
                 server = copy.start()
                 part.injections += 1
-                requester.works(*workers)
+                requester.wait_until_working(*workers)
                 part.jobs -= {id for id in lost if id is not None}
             for worker in workers:
                 is_logged = until(partial(says, worker, part.injections), BACK)

@@ -135,7 +135,9 @@ def check_recovery(bench: Bench, worker: WorkerProcess) -> None:
     """Expect that the worker survives, and recovers by itself."""
     bench.verdict.expect("I7", worker.is_alive(), "the worker has ended")
     last = until(lambda: invoked(bench), 30)
-    bench.verdict.expect("I4", last and bench.succeeds(last, 30), "the worker doesn't recover")
+    bench.verdict.expect(
+        "I4", last and bench.wait_for_success(last, 30), "the worker doesn't recover"
+    )
 
 
 def invoked(bench: Bench) -> str | None:
@@ -166,7 +168,7 @@ def f33(bench: Bench) -> None:
     bench.start("--lease", 2).ready()
     for number in range(bench.times(60, len(POISONS))):
         victim, healthy = bench.create_digests(2)
-        bench.comes_due(victim, now() - LATE)
+        bench.wait_for_slot(victim, now() - LATE)
         poison = POISONS[number % len(POISONS)]
         bench.excluded.add(victim)
         bench.sql("UPDATE schedule SET spec = ? WHERE id = ?", poison, victim)
@@ -180,7 +182,7 @@ def f33(bench: Bench) -> None:
         seen = until(is_broken, 10)
         what = f"{victim} with spec {poison[:50]!r}"
         bench.verdict.expect("I12", seen, f"{what} isn't reported as broken")
-        continues = bench.comes_due(healthy, now())
+        continues = bench.wait_for_slot(healthy, now())
         bench.verdict.expect("I7", continues, f"beside {what} another schedule has no new slot")
         if number >= 12:
             bench.pause(healthy)

@@ -52,7 +52,7 @@ class Parents:
                 stderr=errors,
             )
 
-    def works(self, client: PolosClient) -> None:
+    def wait_until_working(self, client: PolosClient) -> None:
         """Wait until it has registered."""
 
         def is_known() -> bool:
@@ -128,7 +128,7 @@ def f61(bench: Bench) -> None:
         ]
         try:
             for one in parents:
-                one.works(bench.client)
+                one.wait_until_working(bench.client)
             for _ in range(bench.times(200, 20)):
                 id, leaves = invoked(bench.client, bench.random, f"key-{len(asked)}")
                 asked[id] = leaves
@@ -148,7 +148,7 @@ def f62(bench: Bench) -> None:
         client = PolosClient(server.url)
         asked: dict[str, int] = {}
         try:
-            parents.works(client)
+            parents.wait_until_working(client)
             for number in range(bench.times(40, 3)):
                 for _ in range(20):
                     id, leaves = invoked(client, bench.random, f"key-{len(asked)}")
@@ -195,7 +195,7 @@ def f63(bench: Bench) -> None:
                 drain = DRAIN if times == 1 else 600
                 parents = Parents(bench, number, proxy.url, drain=drain, threads=2, concurrency=4)
                 try:
-                    parents.works(client)
+                    parents.wait_until_working(client)
                     for n in range(10):
                         invoked(client, bench.random, f"key-{number}-{n}")
                     time.sleep(bench.random.uniform(0.0, 0.2))
