@@ -15,7 +15,7 @@ ROW = Row(
         "**huey**: a one-off task with a time; it has no schedules that can be stored.",
         "**floor**: one-row inserts, each a commit; and 200,000 in one transaction.",
         "**floor, awaited**: the same by a writer thread, for tasks that await it. So it is with "
-        "polos: the event loop goes on while the disk syncs. The peers' calls block it.",
+        "polos: the event loop continues while the disk syncs. The peers' calls block it.",
     ),
     cases=(
         Case(

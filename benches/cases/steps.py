@@ -11,7 +11,7 @@ ROW = Row(
     what=(
         "Trivial async steps; each result is on disk before the step returns. *Many*: 100 runs "
         "are under way, each does 10 steps. *One*: one run, one step after another. From the "
-        "moment at which the runs may go on until the last step has returned."
+        "moment at which the runs may continue until the last step has returned."
     ),
     fairness=(
         "**polos** and **DBOS**: the result of a step is recorded with a synced commit before it "

@@ -130,7 +130,7 @@ async def create(
     """Create the schedule for ``(workflow, key)``, or replace its options, and return its id.
 
     An existing schedule gets all options as they are given here, and the defaults of those that are
-    not given; :func:`update` changes only what it names, and :func:`put` tells what happened.
+    not given; :func:`update` changes only what it names, and :func:`put` returns what it did.
 
     This is safe to call on every start. If the trigger is unchanged, the schedule keeps its next
     slot and loses none that is due. A changed trigger counts from now. A paused schedule stays
@@ -833,8 +833,8 @@ async def backfill(
 ) -> Backfill:
     """Run the slots of ``[start, end)`` that have no run yet, oldest first, and return them.
 
-    The result is a list of the slots that also tells how far the runs are, and cancels them as a
-    whole: :class:`polos.backfills.Backfill`. A second call adds nothing. With ``dry_run`` nothing
+    The result is a list of the slots. It also shows the progress of the runs, and cancels them as
+    a whole: :class:`polos.backfills.Backfill`. A second call adds nothing. With ``dry_run`` nothing
     starts.
 
     :param limit: run at most so many slots; ``Backfill.left`` says how many it has left out.

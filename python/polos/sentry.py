@@ -30,7 +30,7 @@ _NAMES = re.compile(
 )
 _UNITS = (("day", 86_400), ("hour", 3_600), ("minute", 60))
 _SLUG_MAX = 50
-# Names the check-in of a run, so that whoever ends the run ends its check-in.
+# Names the check-in of a run, so that any worker that ends the run can end its check-in.
 _NAMESPACE = uuid.UUID("5d8f3a52-93f7-4f3e-9a52-1f6c8e0b7d11")
 
 

@@ -474,7 +474,7 @@ def a_folder(path: Path) -> None:
 
 
 def a_text_file(path: Path) -> None:
-    path.write_text("Dear diary, " * 1_000)
+    path.write_text("Dear reader, " * 1_000)
 
 
 def a_short_text_file(path: Path) -> None:

@@ -42,7 +42,7 @@ async def test_a_step_waits_for_the_confirmation_of_its_claim_through_an_outage(
     executed: list[str] = []
     gate = Gate()
 
-    @workflow(timeout=timedelta(days=1))  # which lets time pass while the handler stands still
+    @workflow(timeout=timedelta(days=1))  # which lets time pass while the handler waits
     async def order(ctx: WorkflowContext) -> str:
         await ctx.step.run("reserve", executed.append, "reserve")
         await gate.wait()
@@ -83,7 +83,7 @@ async def test_a_run_that_another_worker_has_taken_over_executes_nothing_more_on
     gates = [Gate(), Gate()]
     entered = iter(gates)
 
-    @workflow(timeout=timedelta(days=1))  # which lets time pass while the handler stands still
+    @workflow(timeout=timedelta(days=1))  # which lets time pass while the handler waits
     async def order(ctx: WorkflowContext) -> str:
         gate = next(entered)
         await gate.wait()

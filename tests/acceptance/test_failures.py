@@ -126,7 +126,7 @@ async def test_a_handler_that_raises_fails_its_run_and_nothing_else(
 
     async with surviving_worker(client):
         handle = await runs.invoke(client, f"failing-{kind}")
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - which one, the table tells
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - the table has the class
             await handle.result(30)
         run = await runs.get(client, handle.id)
     assert not isinstance(caught.value, RunTimeoutError)
@@ -148,7 +148,7 @@ async def test_a_step_that_raises_fails_as_a_step_error(client: PolosClient, nam
 
     async with surviving_worker(client):
         handle = await failing.invoke(client)
-        with pytest.raises(Exception) as caught:  # noqa: PT011 - which one, the table tells
+        with pytest.raises(Exception) as caught:  # noqa: PT011 - the table has the class
             await handle.result(30)
         run = await runs.get(client, handle.id)
     assert not isinstance(caught.value, RunTimeoutError)

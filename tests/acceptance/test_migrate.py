@@ -170,7 +170,7 @@ async def test_an_unfinished_run_continues_from_its_first_unfinished_step(
     done = await asyncio.to_thread(migrate, "--from", str(source), "--to", target)
     assert done.returncode == 0, done.stderr
     assert "had lost their worker" in done.stdout
-    second = start(APP, target, "go on", name="second.py")
+    second = start(APP, target, "continue", name="second.py")
     second.wait_for_line("ready")
     with PolosClient(target) as client:
         run_handle = polos.RunHandle[Any](client, handle.id)

@@ -81,7 +81,7 @@ def test_binaries_that_pip_installed_in_a_folder_of_root_are_used(tmp_path: Path
 def public_folder() -> Iterator[Path]:
     """A folder that all users can read, unlike those of tests."""
     if os.geteuid() != 0:
-        pytest.skip("only root can be somebody else; without it, the tests above are that")
+        pytest.skip("only root can change the user; without root, the tests above do the same")
     folder = Path("/tmp") / f"polos-nobody-{os.getpid()}"
     folder.mkdir(mode=0o755)
     try:

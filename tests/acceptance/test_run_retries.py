@@ -281,7 +281,7 @@ async def test_a_run_that_was_ended_by_its_timeout_stays_so_when_the_worker_stop
         await t.advance(seconds=6)
         worker = t.worker
         stopping = asyncio.create_task(t.stop())
-        while t._worker is worker:  # noqa: ASYNC110 -- nothing tells that it has begun to close
+        while t._worker is worker:  # noqa: ASYNC110 -- nothing reports that it has begun to close
             await asyncio.sleep(0)
         cleanup.set()
         await stopping

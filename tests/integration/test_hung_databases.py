@@ -319,8 +319,8 @@ LATE = (
     @workflow
     async def stands_still() -> None:
         print("under way")
-        sys.stdin.readline()  # the event loop stands still with it
-        print("goes on")
+        sys.stdin.readline()  # this blocks the event loop
+        print("continues")
 
     async def main() -> None:
         async with Worker(PolosClient(database), drain=0.1) as worker:
@@ -349,7 +349,7 @@ async def test_a_handler_is_not_started_late_when_the_database_is_back(
         await schedules.delete(client, id)
         hanging.hang()
         program.send_line("continue")
-        program.wait_for_line("goes on")
+        program.wait_for_line("continues")
         hanging.cut()
         hanging.resume()
 

@@ -417,18 +417,18 @@ async def test_a_second_signal_ends_the_wait(
 def test_a_signal_that_comes_twice_at_once_counts_once() -> None:
     clock = SimpleNamespace(now=1_000.0)
     asked: list[float] = []
-    hear = without_echoes(lambda: asked.append(clock.now), clock=lambda: clock.now)
+    handle = without_echoes(lambda: asked.append(clock.now), clock=lambda: clock.now)
 
-    def hear_at(now: float, number: signal.Signals) -> None:
+    def handle_at(now: float, number: signal.Signals) -> None:
         clock.now = now
-        hear(number)
+        handle(number)
 
     for now in (1_000.0, 1_000.0, 1_000.01, 1_000.09, 1_000.17):
-        hear_at(now, signal.SIGINT)
+        handle_at(now, signal.SIGINT)
     assert asked == [1_000.0], "forwarded by a parent, or the key held down"
-    hear_at(1_000.17, signal.SIGTERM)
+    handle_at(1_000.17, signal.SIGTERM)
     assert asked == [1_000.0, 1_000.17], "another signal counts"
-    hear_at(1_000.3, signal.SIGINT)
+    handle_at(1_000.3, signal.SIGINT)
     assert asked == [1_000.0, 1_000.17, 1_000.3]
 
 

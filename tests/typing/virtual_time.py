@@ -28,7 +28,7 @@ async def awaited() -> None:
             await t.restart(elsewhere=True, lease=3)
         t.crash_at("x", when="sometime")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: no such moment
         t.fail_step("x", error="oops")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: not an exception
-        await t.ledger(status="succeeded")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: no fate of a slot
+        await t.ledger(status="succeeded")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: no outcome of a slot
         await t.advance_to(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: no instant
         polos.testing.clock("2026-01-01T00:00Z", concurency=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]  # error: misspelt
 

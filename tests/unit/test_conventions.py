@@ -1,6 +1,6 @@
-"""Tests must not depend on chance, on real time, or on other tests.
+"""Tests must not depend on chance, on real time, or on other tests; no code uses retired words.
 
-The torture is excluded: it is about real time, and prints the seed of its random choices.
+The torture may depend on real time and chance, and prints the seed of its random choices.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pytest
 from hypothesis import settings
 
 TESTS = Path(__file__).resolve().parents[1]
+ROOT = TESTS.parent
 FILES = sorted(
     path
     for folder in ("unit", "acceptance", "integration")
@@ -28,6 +29,15 @@ ALLOWED = {
     ("test_benchmarks.py", "time.time"),  # passed to a program, without effect on the result
     ("test_failures.py", "time.monotonic"),  # the deadline of a wait in a thread
 }
+
+# Words of CONTRIBUTING.md that have no other use; `tests/it/tidy.rs` checks the core for them.
+RETIRED = re.compile(
+    r"(?<![a-z])("
+    "fates?|crowds?|patience|setbacks?|testimon(y|ies)|testif(y|ies|ied)|diar(y|ies)|bur(y|ied)"
+    "|hears?_|is_told|go(es)? on|went on|gives? back|given back|signs? of life"
+    r")(?![a-z])",
+    re.IGNORECASE,
+)
 
 # Secrets, ids, and digests are hexadecimal, so they sometimes contain such a text.
 HEXADECIMAL = re.compile(r"[0-9a-f]{1,8}")
@@ -90,6 +100,18 @@ def test_such_a_test_is_found(source: str) -> None:
 )
 def test_others_are_not(source: str) -> None:
     assert list(found(source)) == []
+
+
+@pytest.mark.parametrize("folder", ["benches", "examples", "python", "scripts", "tests"])
+def test_no_retired_word_is_used(folder: str) -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{number}: `{match[0]}`"
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if path != Path(__file__).resolve()
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        for match in RETIRED.finditer(line)
+    ]
+    assert found == []
 
 
 def test_properties_are_tried_with_the_same_examples_unless_a_seed_is_given(

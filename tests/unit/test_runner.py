@@ -13,7 +13,7 @@ from polos._runtime.asyncio_run import run_to_end
 
 
 @pytest.fixture(autouse=True)
-def without_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def with_short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polos._runtime.asyncio_run._CLEANUP_TIMEOUT", 0.01)
 
 

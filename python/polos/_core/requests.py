@@ -414,7 +414,7 @@ def may_enter(claims: list[tuple[str, int]]) -> Request[list[str | None]]:
 
 
 def cancel_requested(id: str) -> Request[bool]:
-    """Ask whether somebody has asked for the run's cancellation."""
+    """Ask whether the run's cancellation was requested."""
     return _read("cancel_requested", id=id)
 
 

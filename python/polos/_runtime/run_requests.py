@@ -184,7 +184,7 @@ class RunRequests:
         raise lease_lost(active.run_id)
 
     async def stop_if_cancelled(self) -> None:
-        """Stop this run if somebody has asked for its cancellation.
+        """Stop this run if its cancellation was requested.
 
         A run is cancelled together with its children, and may learn of theirs first. Without this,
         it would fail because of the child.

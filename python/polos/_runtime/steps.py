@@ -351,8 +351,8 @@ class Steps:
     async def wait_event(
         self, name: str, *, timeout: float | timedelta | None = None, type: Any = None
     ) -> Any:
-        """Wait durably for an event that somebody sends with :func:`polos.runs.send`, and return
-        its payload; ``None`` if ``timeout`` passes first.
+        """Wait durably for an event that :func:`polos.runs.send` sends, and return its payload;
+        ``None`` if ``timeout`` passes first.
 
         Each name has one event, the first that is sent; it is kept if it is sent before the run
         waits for it. The deadline is fixed when the step is first reached, and time also passes

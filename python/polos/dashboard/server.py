@@ -82,7 +82,7 @@ async def serve(
     begun = asyncio.Event()
 
     class Server(uvicorn.Server):
-        """Leaves signals alone: they belong to whoever runs the event loop."""
+        """Install no signal handlers: the program that runs the event loop has its own."""
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)

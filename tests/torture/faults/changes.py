@@ -608,8 +608,8 @@ def f43(bench: Bench) -> None:
             else:
                 verdict.expect("I4", found.status == "failed", text)
                 error = found.error
-                tells = error is not None and "CodeChanged" in error.type
-                verdict.expect("I12", tells and error and expected in error.message, text)
+                is_right = error is not None and "CodeChanged" in error.type
+                verdict.expect("I12", is_right and error and expected in error.message, text)
                 verdict.expect("I5", found.attempt == 1, f"{name}: tried {found.attempt} times")
             executed = Counter(oracle.read_text().split())
             again = [step for step in ("a", "b") if executed[step] != 1]

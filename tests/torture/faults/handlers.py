@@ -91,12 +91,14 @@ def f25(bench: Bench) -> None:
             error = next((step.error for step in run.steps if step.name == "act"), None)
             names = [step.name for step in run.steps]
             verdict.expect("I3", names == ["act"], f"{what}: continued with {names}")
-        tells = (
+        is_right = (
             error is not None
             and FAILURES[name].type in error.type
             and FAILURES[name].text in error.message
         )
-        verdict.expect("I12", tells, f"{what}: recorded as {error and (error.type, error.message)}")
+        verdict.expect(
+            "I12", is_right, f"{what}: recorded as {error and (error.type, error.message)}"
+        )
         text = "".join(each.traceback for each in causes(error))
         verdict.expect("I12", "handler_acts.py" in text, f"{what}: traceback {text[:200]!r}")
         check_size(bench, run, what)
