@@ -395,7 +395,9 @@ def test_nothing_is_deprecated_in_the_newest_python() -> None:
         async def fetch():
             return 1
 
-        @workflow(on_failure=fetch)
+        async def alert(failure): ...
+
+        @workflow(on_failure=alert)
         async def job(ctx: WorkflowContext):
             return await ctx.step.run("a", fetch)
 
