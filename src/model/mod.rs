@@ -33,7 +33,9 @@ pub use ledger::{LedgerEntry, LedgerLine, SlotOutcome};
 pub use limit::{ClaimRules, DeclaredLimit, Limit, LimitSpec, LimitStatus};
 pub use policy::{CatchUp, Days, Overlap};
 pub use run::{ClaimedRun, Completion, EntryRefusal, NewRun, Origin, Run, RunState, SUSPECT_FROM};
-pub use schedule::{Declaration, NewSchedule, PausedState, Schedule, ScheduleSpec, ScheduleStatus, Trigger};
+pub use schedule::{
+    Declaration, NewSchedule, PausedState, Schedule, ScheduleSpec, ScheduleStatus, StoredCounts, Trigger,
+};
 pub use step::{StepRecord, StepState};
 pub use stored_calendar::StoredCalendar;
 pub use stored_spec::StoredSpec;

@@ -1,7 +1,7 @@
 //! A schedule: what the user declared, and its current state.
 
 use super::spec::{CompiledSpec, SpecError};
-use super::{CatchUp, CronTexts, Days, Json, Overlap, ScheduleId, StoredSpec};
+use super::{CatchUp, CronTexts, Days, Json, LedgerLine, Overlap, ScheduleId, SlotOutcome, StoredSpec};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -196,9 +196,41 @@ pub struct Schedule {
     /// Slots that have an outcome although `next_slot` may come before them: skipped on request, or
     /// backfilled while due. JSON array of microseconds; see [`Schedule::settled_slots`].
     pub settled: Option<Json>,
+    /// Outcomes of its slots. The store counts them when it writes the outcomes.
+    pub counts: StoredCounts,
+}
+
+/// The outcomes of a schedule's slots since its creation, as far as [`Schedule::run_count`] doesn't
+/// have them. They equal the history, including what was pruned from it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default)]
+pub struct StoredCounts {
+    /// Slots that ran beyond `run_count`, such as those of backfills. Negative if a history was
+    /// pruned before slots were counted.
+    pub ran_beyond: i64,
+    /// Slots that were skipped.
+    pub skipped: u64,
+    /// Slots that were missed.
+    pub missed: u64,
+}
+
+impl StoredCounts {
+    /// Counts the slots of a new line of the ledger.
+    pub fn add(&mut self, line: &LedgerLine) {
+        match line.outcome {
+            // Those have no line.
+            SlotOutcome::Ran => {}
+            SlotOutcome::Skipped => self.skipped += line.count,
+            SlotOutcome::Missed => self.missed += line.count,
+        }
+    }
 }
 
 impl Schedule {
+    /// Number of its slots that ran.
+    pub fn ran_count(&self) -> u64 {
+        self.run_count.saturating_add_signed(self.counts.ran_beyond)
+    }
+
     /// What its specification compiles to, without slots that already have an outcome.
     pub fn compiled_spec(&self) -> Result<Arc<CompiledSpec>, &SpecError> {
         let compiled_spec = Arc::clone(self.spec.compiled()?);

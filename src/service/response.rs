@@ -47,11 +47,20 @@ pub struct ScheduleResponse<'a> {
     priority: Option<u8>,
     input: Option<&'a str>,
     tags: Tags,
+    counts: CountsResponse,
     owner: Option<&'a str>,
     overridden: bool,
     worker_available: bool,
     created_at: Timestamp,
     updated_at: Timestamp,
+}
+
+/// How many slots of a schedule had which outcome.
+#[derive(Serialize)]
+struct CountsResponse {
+    ran: u64,
+    skipped: u64,
+    missed: u64,
 }
 
 /// A blank specification if the stored one can't be parsed: such rows are still listed, and their
@@ -123,6 +132,11 @@ impl<'a> ScheduleResponse<'a> {
             priority: spec.priority,
             input: schedule.input.as_deref(),
             tags: parse_tags(schedule.tags.as_deref()),
+            counts: CountsResponse {
+                ran: schedule.ran_count(),
+                skipped: schedule.counts.skipped,
+                missed: schedule.counts.missed,
+            },
             owner: schedule.owner.as_deref(),
             overridden: Declaration::parse(schedule.declaration.as_deref())
                 .is_some_and(|declaration| declaration.is_overridden),

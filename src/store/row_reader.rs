@@ -10,7 +10,7 @@ use crate::model::limit::TakenTokens;
 use crate::model::text::TextEnum;
 use crate::model::{
     EventRecord, HookCall, Limit, LimitSpec, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId,
-    ScheduleStatus, StepRecord, StepState, StoredCalendar, Token, WorkerId, WorkflowEntry,
+    ScheduleStatus, StepRecord, StepState, StoredCalendar, StoredCounts, Token, WorkerId, WorkflowEntry,
 };
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ macro_rules! schedule_columns {
     () => {
         "s.id, s.project, s.workflow, s.key, s.owner, s.spec, s.input, s.status, s.note, s.next_slot, \
          s.last_slot, s.run_count, s.failure_count, s.attended_from, s.created_at, s.updated_at, \
-         s.revision, s.declaration, s.settled, s.tags"
+         s.revision, s.declaration, s.settled, s.tags, s.ran_beyond, s.skipped_count, s.missed_count"
     };
 }
 
@@ -194,6 +194,11 @@ pub(super) trait RowReader {
             declaration: self.optional_text()?,
             settled: self.optional_text()?,
             tags: self.optional_text()?,
+            counts: StoredCounts {
+                ran_beyond: self.optional_int()?.unwrap_or(0),
+                skipped: self.count()?,
+                missed: self.count()?,
+            },
         })
     }
 

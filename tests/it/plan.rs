@@ -108,6 +108,7 @@ fn schedule(next_slot: Option<Timestamp>) -> Schedule {
         revision: 7,
         declaration: None,
         settled: None,
+        counts: polos::model::StoredCounts::default(),
         tags: None,
     }
 }

@@ -197,7 +197,7 @@ impl Part {
                 let (from, until) = (columns.time()?, columns.time()?);
                 let outcome = SlotOutcome::Missed;
                 let line = LedgerLine { from, until, count: 1, outcome, reason: Arc::default() };
-                tables.add_ledger(&project, &schedule, &line);
+                tables.store_line(&project, &schedule, &line);
             }
         }
         Ok(())

@@ -33,6 +33,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0018_hook_calls.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0019_tags.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0020_calendars.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0021_slot_counts.sql"), oldest: 1 },
 ];
 
 struct Migration {

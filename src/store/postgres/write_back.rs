@@ -239,10 +239,12 @@ impl<'p> WriteBack<'p> {
     fn ledger(&mut self) {
         let removed = &self.touched.removed_skips;
         if !removed.is_empty() {
-            let mut args = Args::default();
-            args.texts(removed.iter().map(|(schedule, _)| schedule.as_str()));
-            args.ints(removed.iter().map(|(_, slot)| slot.as_micros()));
-            self.add(queries::DELETE_SKIPS, args);
+            for statement in [queries::UNDO_SKIPS, queries::DELETE_SKIPS] {
+                let mut args = Args::default();
+                args.texts(removed.iter().map(|(schedule, _)| schedule.as_str()));
+                args.ints(removed.iter().map(|(_, slot)| slot.as_micros()));
+                self.add(statement, args);
+            }
         }
         let lines = &self.touched.ledger;
         if lines.is_empty() {

@@ -155,7 +155,7 @@ impl Batch<'_> {
         let stored =
             self.one(queries::STORED_SCHEDULE, [schedule], |row| Columns::of(row).stored_schedule())?;
         if let Some(mut stored) = stored {
-            transitions::skip_slot(&mut stored.schedule, slot, run.last_slot);
+            transitions::undo_run(&mut stored.schedule, &run, slot);
             self.update_schedule(&stored)?;
         }
         self.add_ledger(&run.project, schedule, &[transitions::skipped_line(slot, reason)])?;

@@ -50,8 +50,9 @@ impl Batch<'_> {
             }
         }
         self.run(queries::PRUNE_HOOK_CALLS, params![project, before])?;
-        let lines =
-            self.run(queries::PRUNE_LEDGER, params![project, before, limit_to_sql(limit - pruned)])?;
+        let room = limit_to_sql(limit - pruned);
+        self.run(queries::MARK_PRUNED, params![project, before, room])?;
+        let lines = self.run(queries::PRUNE_LEDGER, params![project, before, room])?;
         let schedules = self.prune_finished_once(project, before, limit - pruned - lines)?;
         Ok(Answer::Count((pruned + lines + schedules) as u64))
     }

@@ -639,6 +639,9 @@ statements! {
         UNION ALL SELECT no FROM run WHERE schedule_id = ?1 AND is_slot = 0";
     /// Deletes the ledger of a schedule. (`ledger_by_schedule`)
     DELETE_LEDGER = "DELETE FROM ledger WHERE schedule_id = ?1";
+    /// Marks skips among the lines that are deleted next: they stay counted. (`ledger_by_age`)
+    MARK_PRUNED = "UPDATE ledger SET fate = 'pruned' WHERE no IN (SELECT no FROM ledger WHERE project = ?1 \
+        AND until_slot < ?2 ORDER BY until_slot, no LIMIT ?3) AND fate = 'skipped' AND until_slot = from_slot";
     /// Ledger lines that are old enough to delete. (`ledger_by_age`)
     PRUNE_LEDGER = "DELETE FROM ledger WHERE no IN (SELECT no FROM ledger WHERE project = ?1 AND until_slot < ?2 \
         ORDER BY until_slot, no LIMIT ?3)";

@@ -347,6 +347,7 @@ impl Batch<'_> {
         self.update_schedule(&row)?;
         let StoredSchedule { mut schedule, .. } = row;
         let (project, id) = (Arc::clone(&schedule.project), schedule.id.clone());
+        let has_outcomes = !removed.is_empty() || !patch.ledger.is_empty();
         for slot in removed {
             self.run(queries::DELETE_SKIP, params![id, slot])?;
             self.run(queries::FORGET_HOOK_CALL, [HookCall::skipped_id(&id, slot)])?;
@@ -356,6 +357,8 @@ impl Batch<'_> {
         if let Some(plan) = &patch.fire {
             let plan = FirePlan { revision: schedule.revision, ..(**plan).clone() };
             self.fire(&WorkerId::from(""), &plan)?;
+        }
+        if patch.fire.is_some() || has_outcomes || !missed.is_empty() {
             schedule = self.stored_schedule(&project, &id)?.schedule;
         }
         self.release(&id, NO_RUN)?;

@@ -27,6 +27,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0015_hook_calls.sql"),
     include_str!("migrations/0016_tags.sql"),
     include_str!("migrations/0017_calendars.sql"),
+    include_str!("migrations/0018_slot_counts.sql"),
 ];
 
 /// The newest version that this release knows.

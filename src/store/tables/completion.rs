@@ -27,18 +27,17 @@ impl Tables {
             && !self.steps.contains_key(id)
             && let (Some(schedule), Some(slot)) = (row.run.schedule_id.clone(), row.run.slot)
         {
-            let (project, last_slot) = (Arc::clone(&row.run.project), row.run.last_slot);
-            let is_limited = row.run.limit.is_some();
-            let key = row.run.idempotency_key.clone();
+            let run = row.run.clone();
             self.delete_run(id);
             if let Some(mut stored) = self.schedules.get(&schedule).cloned() {
-                transitions::skip_slot(&mut stored.schedule, slot, last_slot);
+                transitions::undo_run(&mut stored.schedule, &run, slot);
                 self.store_schedule(stored);
             }
             let line = transitions::skipped_line(slot, reason);
-            self.add_ledger(&project, &schedule, &line);
+            self.add_ledger(&run.project, &schedule, &line);
             self.note_skipped(&schedule, &line, now);
-            let released = self.release_after(&schedule, key.as_deref(), now) || is_limited;
+            let released =
+                self.release_after(&schedule, run.idempotency_key.as_deref(), now) || run.limit.is_some();
             return Ok(Answer::Ended { state: RunState::Cancelled, released });
         }
         let claim = claim_of(&row.run, row.child_ended);

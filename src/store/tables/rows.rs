@@ -2,7 +2,7 @@
 
 use crate::calendar::Timestamp;
 use crate::model::{
-    Debounced, EventRecord, HookCall, LedgerLine, Limit, Peer, Run, RunId, RunState, ScheduleId,
+    Debounced, EventRecord, HookCall, LedgerLine, Limit, Origin, Peer, Run, RunId, RunState, ScheduleId,
     ScheduleStatus, SlotOutcome, StepRecord, StoredCalendar, Token, WorkerId, is_replaceable,
 };
 use crate::store::Answer;
@@ -281,6 +281,7 @@ impl Tables {
     /// Creates a run.
     pub fn create_run(&mut self, run: Run) {
         let no = self.next_no();
+        self.count_beyond(&run, 1);
         self.add_run(RunRow {
             run,
             no,
@@ -338,6 +339,10 @@ impl Tables {
         let Some(row) = self.runs.remove(id) else { return };
         self.unindex_run(&row);
         let run = &row.run;
+        // A run that is pruned has finished, and stays counted.
+        if run.finished_at.is_none() {
+            self.count_beyond(run, -1);
+        }
         if let Some(schedule) = &run.schedule_id {
             drop_entry!(self.by_slot, schedule, &(run.slot, row.no));
         }
@@ -351,6 +356,16 @@ impl Tables {
         self.steps.remove(id);
         self.events.remove(id);
         self.touch(|touched| _ = touched.runs.insert(id.clone()));
+    }
+
+    /// Counts the slot of a run that `run_count` doesn't have. The databases' triggers do the same.
+    fn count_beyond(&mut self, run: &Run, count: i64) {
+        if run.origin == Origin::Backfill
+            && run.slot.is_some()
+            && let Some(row) = run.schedule_id.as_ref().and_then(|id| self.schedules.get_mut(id))
+        {
+            row.schedule.counts.ran_beyond += count;
+        }
     }
 
     fn index_run(&mut self, row: &RunRow) {
@@ -444,7 +459,19 @@ impl Tables {
         }
     }
 
+    /// Adds a new line to the ledger.
     pub fn add_ledger(&mut self, project: &Arc<str>, schedule: &ScheduleId, line: &LedgerLine) {
+        if let Some(row) = self.schedules.get_mut(schedule) {
+            row.schedule.counts.add(line);
+        }
+        self.store_line(project, schedule, line);
+        self.touch(|touched| {
+            touched.ledger.push((Arc::clone(project), schedule.clone(), line.clone()));
+        });
+    }
+
+    /// Stores a line that the ledger has.
+    pub fn store_line(&mut self, project: &Arc<str>, schedule: &ScheduleId, line: &LedgerLine) {
         let no = self.next_no();
         self.ledger
             .entry(schedule.clone())
@@ -454,9 +481,6 @@ impl Tables {
             .entry(Arc::clone(project))
             .or_default()
             .insert((line.until, no), (schedule.clone(), line.from));
-        self.touch(|touched| {
-            touched.ledger.push((Arc::clone(project), schedule.clone(), line.clone()));
-        });
     }
 
     /// Deletes the line of a slot that was skipped on request.
@@ -466,9 +490,16 @@ impl Tables {
         let lines = self.ledger.get(schedule).into_iter().flat_map(|lines| lines.range((slot, 0)..));
         let skips = lines.take_while(|((from, _), _)| *from == slot);
         let skips = skips.filter(|(_, (_, line))| is_skip(line));
+        let count = skips.clone().map(|(_, (_, line))| line.count).sum();
         let found: Vec<_> = skips.map(|((_, no), (project, _))| (Arc::clone(project), *no)).collect();
+        // A store that applies commands to a part of its rows doesn't load these lines.
+        let count = if self.touched.is_some() { 1 } else { count };
         for (project, no) in found {
             self.delete_ledger(&project, slot, no);
+        }
+        if let Some(row) = self.schedules.get_mut(schedule) {
+            let counts = &mut row.schedule.counts;
+            counts.skipped = counts.skipped.saturating_sub(count);
         }
         self.touch(|touched| {
             touched.ledger.retain(|(_, id, line)| id != schedule || !is_skip(line));

@@ -8,7 +8,7 @@ use crate::calendar::Timestamp;
 use crate::model::missed::MissedSpan;
 use crate::model::{
     Completion, Declaration, Json, LedgerLine, NewRun, NewSchedule, Origin, PausedState, Run, RunState,
-    Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StoredSpec, Token,
+    Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StoredCounts, StoredSpec, Token,
 };
 use crate::store::{Patch, Rejection, UpsertOutcome};
 use std::sync::Arc;
@@ -65,6 +65,7 @@ pub(in crate::store) fn create_schedule(new: &NewSchedule, now: Timestamp) -> St
             declaration.to_json()
         }),
         settled: None,
+        counts: StoredCounts::default(),
     };
     StoredSchedule { schedule, compiled_spec: Arc::clone(&new.compiled_spec) }
 }
@@ -374,8 +375,18 @@ pub(in crate::store) fn touch(schedule: &mut Schedule, now: Timestamp) {
     schedule.revision += 1;
 }
 
+/// Undoes the creation of a run whose slot the application skipped.
+pub(in crate::store) fn undo_run(schedule: &mut Schedule, run: &Run, slot: Timestamp) {
+    if run.origin == Origin::Schedule {
+        skip_slot(schedule, slot, run.last_slot);
+    } else {
+        // The schedule has not counted it. Decisions that are based on the run are stale.
+        schedule.revision += 1;
+    }
+}
+
 /// Undoes the creation of the run of `slot`, which the application skipped.
-pub(in crate::store) fn skip_slot(schedule: &mut Schedule, slot: Timestamp, last_slot: Option<Timestamp>) {
+fn skip_slot(schedule: &mut Schedule, slot: Timestamp, last_slot: Option<Timestamp>) {
     if schedule.last_slot == Some(slot) {
         schedule.last_slot = last_slot;
     }

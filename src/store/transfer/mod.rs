@@ -94,11 +94,11 @@ pub(super) const SCHEDULES: Table = table![
     "schedule", id Text, revision Int, status Text, next_slot Int, last_slot Int, run_count Int, failure_count Int,
     attended_from Int, created_at Int, updated_at Int, has_kept_run Flag, workflow Text, key Text, owner Text,
     cadence Text, spec Text, input Text, note Text, declaration Text,
-    settled Text, tags Text,
+    settled Text, tags Text, ran_beyond Int, skipped_count Int, missed_count Int,
 ];
 
-/// The tables in the order of their transfer: what could start something comes last. Steps and
-/// events are transferred with their runs.
+/// The tables in the order of their transfer: what could start something comes last, and schedules
+/// after the outcomes that they have counted. Steps and events are transferred with their runs.
 const MOVED: [Table; 6] = [LIMITS, CALENDARS, WORKFLOWS, RUNS, LEDGER, SCHEDULES];
 /// A mark after the last table: all rows have been transferred.
 const ARRIVED: &str = "arrived";

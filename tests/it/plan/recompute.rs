@@ -41,6 +41,7 @@ fn schedule(next: i64, last: Option<i64>, updated: i64) -> Schedule {
         revision: 1,
         declaration: None,
         settled: None,
+        counts: polos::model::StoredCounts::default(),
         tags: None,
     }
 }

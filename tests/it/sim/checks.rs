@@ -101,6 +101,8 @@ pub struct Checks {
     interruptions: Interruptions,
     pub debounces: Debounces,
     pub events: Events,
+    /// Outcomes of each schedule that were pruned: ran, skipped, missed.
+    pub pruned_outcomes: BTreeMap<ScheduleId, [u64; 3]>,
     /// In simulations of this theme: the expected state of declared schedules.
     pub overrides: Option<Overrides>,
     /// In simulations of this theme: what must hold of limits.
@@ -150,6 +152,7 @@ impl Checks {
             interruptions: Interruptions::default(),
             debounces: Debounces::default(),
             events: Events::default(),
+            pruned_outcomes: BTreeMap::new(),
             overrides: None,
             limits: None,
             hooks: None,
@@ -866,6 +869,11 @@ impl Checks {
         self.runs.values().filter(can).map(|run| run.id.clone()).collect()
     }
 
+    /// Whether a schedule of this id was deleted. Another one may have it now.
+    pub fn was_deleted(&self, id: &ScheduleId) -> bool {
+        self.deleted.contains_key(id)
+    }
+
     pub fn live_schedules(&self) -> Vec<Schedule> {
         self.schedules.values().map(|known| known.row.clone()).collect()
     }
@@ -909,6 +917,7 @@ impl Checks {
             self.fail(format_args!("{} runs are stored, {} known", rows.len(), self.runs.len()));
         }
         self.audit_events(store);
+        self.audit_outcomes(store);
         for row in &rows {
             if self.runs.get(&row.id) != Some(row) {
                 self.fail(format_args!("{row:?} is known as {:?}", self.runs.get(&row.id)));
@@ -1104,6 +1113,7 @@ impl Witness for Checks {
                     self.pruned_count += count;
                 }
                 self.check_prune(store, *before, *keep);
+                self.note_pruned_outcomes(store);
             }
             Command::PatchSchedule { patch, .. } if !patch.ledger.is_empty() => {
                 self.count_event("skipped on request");

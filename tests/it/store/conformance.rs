@@ -7,6 +7,7 @@ mod backfills;
 mod calendars;
 mod claims;
 mod completions;
+mod counts;
 mod debounces;
 mod entries;
 mod events;
@@ -59,6 +60,7 @@ fn all() -> impl Iterator<Item = Case> {
         progress::CASES,
         events::CASES,
         prunes::CASES,
+        counts::CASES,
         one_offs::CASES,
         reads::CASES,
     ];
@@ -76,7 +78,10 @@ fn check(open: impl Fn(&str) -> Box<dyn Store>) {
     let mut failures = Vec::new();
     for (name, case) in cases {
         let store = open(name);
-        let run = std::panic::AssertUnwindSafe(|| case(&Fixture::on(&*store)));
+        let run = std::panic::AssertUnwindSafe(|| {
+            case(&Fixture::on(&*store));
+            counts::check(&*store, name);
+        });
         if std::panic::catch_unwind(run).is_err() {
             failures.push(name);
         }

@@ -364,3 +364,42 @@ pub fn a_start_waits_for_an_edit(worker: &dyn Store, client: &dyn Store) {
     });
     assert_eq!(fixture.find_run(&run), None);
 }
+
+/// The schedule `sch_former` and its history, as the first release stored it, in SQL. Some of the
+/// runs that it counted have been pruned. `schema` ends with a dot, if there is one.
+pub fn former_history(schema: &str) -> String {
+    let run = |name: &str, origin: &str, slot: i64| {
+        format!(
+            "INSERT INTO {schema}run (id, is_slot, state, token, attempt, available_at, created_at, finished_at, \
+             slot, origin, project, workflow, key, schedule_id, timezone) VALUES ('{name}', 0, 'succeeded', 1, 1, \
+             {slot}, {slot}, {slot}, {slot}, '{origin}', '{PROJECT}', 'w', 'former', 'sch_former', 'UTC'); "
+        )
+    };
+    let line = |fate: &str, from: i64, count: i64| {
+        format!(
+            "INSERT INTO {schema}ledger (project, schedule_id, from_slot, until_slot, slot_count, fate, reason) \
+             VALUES ('{PROJECT}', 'sch_former', {from}, {from}, {count}, '{fate}', ''); "
+        )
+    };
+    [
+        format!(
+            "INSERT INTO {schema}schedule (id, revision, status, next_slot, run_count, attended_from, created_at, \
+             updated_at, project, workflow, key, cadence, spec) VALUES ('sch_former', 1, 'active', 60, 5, 0, 0, 0, \
+             '{PROJECT}', 'w', 'former', '* * * * *', '{{\"cron\":\"* * * * *\"}}'); "
+        ),
+        run("former_1", "schedule", 1),
+        run("former_2", "schedule", 2),
+        run("former_3", "backfill", 3),
+        run("former_4", "trigger", 4),
+        line("skipped", 5, 2),
+        line("missed", 6, 3),
+        line("missed", 7, 4),
+    ]
+    .concat()
+}
+
+/// What the schedule of [`former_history`] has counted: that history, and no pruned runs.
+pub fn check_former_counts(store: &dyn Store) {
+    let former = store.schedule(PROJECT, &"sch_former".into()).unwrap().unwrap();
+    assert_eq!((former.ran_count(), former.counts.skipped, former.counts.missed), (3, 2, 7));
+}

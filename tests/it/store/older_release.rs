@@ -1,10 +1,12 @@
 //! Databases that an older release has used: its rows say less, and its workers may still be there.
 
 use super::conformance::owners::{OWNER, enter, found, leave, protected, report, retired, schedule, worker};
-use super::fixture::{Fixture, PROJECT, at, everything, new_schedule, new_worker, tags, text};
+use super::fixture::{Fixture, PROJECT, at, everything, missed, new_schedule, new_worker, tags, text};
 use polos::model::schedule::stored_tags;
-use polos::model::{NewSchedule, Reconciliation, ScheduleLabel, ScheduleStatus, WorkerEntry};
-use polos::store::{Command, ScheduleFilter, Store};
+use polos::model::{
+    LedgerLine, NewSchedule, Reconciliation, ScheduleLabel, ScheduleStatus, SlotOutcome, WorkerEntry,
+};
+use polos::store::{Command, Patch, ScheduleFilter, Store};
 
 /// A store, and a way to write into its tables what an older release would have written.
 struct Older<'s> {
@@ -95,12 +97,40 @@ fn tags_outlive_what_an_older_release_writes(older: &Older<'_>) {
     assert_eq!(found(), 1);
 }
 
-const CASES: [fn(&Older<'_>); 5] = [
+fn outcomes_that_an_older_release_writes_are_counted(older: &Older<'_>) {
+    let fixture = &older.fixture;
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let id = &schedule.id;
+    let skip = |slot| Patch {
+        ledger: vec![LedgerLine { outcome: SlotOutcome::Skipped, ..missed(at(slot)) }],
+        ..Patch::default()
+    };
+    for slot in [120, 180] {
+        fixture.patch(at(1), id, skip(slot));
+    }
+    let micros = |seconds: i64| at(seconds).as_micros();
+    (older.execute)(&format!(
+        "INSERT INTO ledger (project, schedule_id, from_slot, until_slot, slot_count, fate, reason) VALUES \
+         ('{PROJECT}', '{id}', {early}, {slot}, 3, 'missed', ''), ('{PROJECT}', '{id}', {slot}, {slot}, 1, 'skipped', ''); \
+         UPDATE schedule SET next_slot = {next}, settled = '[{next}]', run_count = run_count + 2 WHERE id = '{id}'; \
+         DELETE FROM ledger WHERE schedule_id = '{id}' AND from_slot = {undone} AND fate = 'skipped'; \
+         DELETE FROM ledger WHERE schedule_id = '{id}' AND until_slot < {next}",
+        early = micros(-60),
+        slot = micros(60),
+        next = micros(120),
+        undone = micros(180),
+    ));
+    let counted = fixture.schedule(id);
+    assert_eq!((counted.ran_count(), counted.counts.skipped, counted.counts.missed), (2, 2, 3));
+}
+
+const CASES: [fn(&Older<'_>); 6] = [
     an_upgrade_renames_and_retires_nothing,
     a_name_that_another_program_had_too_takes_nothing_of_it,
     an_application_that_keeps_its_name_retires_nothing_at_once,
     a_worker_of_an_older_release_protects_its_workflows,
     tags_outlive_what_an_older_release_writes,
+    outcomes_that_an_older_release_writes_are_counted,
 ];
 
 fn check(store: &dyn Store, case: fn(&Older<'_>), execute: &dyn Fn(&str)) {

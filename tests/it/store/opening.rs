@@ -1,7 +1,9 @@
 //! Opening a `SQLite` file: what is ours opens, what is not is refused with advice and left as it
 //! was.
 
-use super::fixture::{Fixture, PROJECT, at, everything, new_schedule, text};
+use super::fixture::{
+    Fixture, PROJECT, at, check_former_counts, everything, former_history, new_schedule, text,
+};
 use super::quick;
 use polos::model::{RunState, ScheduleStatus};
 use polos::store::{Command, RunFilter, ScheduleFilter, SqliteStore, StoreError, StoreReads, StoreWrites};
@@ -209,8 +211,10 @@ fn a_file_of_the_release_before_is_brought_up_to_date_while_that_release_works_o
         workflow, key, timezone) VALUES (?1, 0, 'queued', 0, 1, 0, 0, 'invoke', ?2, 'w', 'global', 'UTC')";
     let mut insert = old.prepare(insert).unwrap();
     insert.execute(("run_before", PROJECT)).unwrap();
+    old.execute_batch(&former_history("")).unwrap();
 
     let store = open(&path).unwrap();
+    check_former_counts(&store);
     let version: u32 = old.query_row("PRAGMA user_version", [], |row| row.get(0)).unwrap();
     assert_eq!(version, newest_version());
     assert_eq!(pause.execute(["00001"]).unwrap(), 1);
@@ -219,7 +223,7 @@ fn a_file_of_the_release_before_is_brought_up_to_date_while_that_release_works_o
     let found = store.runs(PROJECT, &queued, &everything()).unwrap();
     assert_eq!(found.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run_before", "run_after"]);
     let project_stats = store.project_stats(PROJECT, at(0), 10).unwrap();
-    assert_eq!(project_stats.schedules[..2], [(ScheduleStatus::Active, 2), (ScheduleStatus::Paused, 1)]);
+    assert_eq!(project_stats.schedules[..2], [(ScheduleStatus::Active, 3), (ScheduleStatus::Paused, 1)]);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What only PostgreSQL can get wrong: several at once, cut connections, addresses.
 
 use super::fixture::{
-    self, Fixture, PROJECT, at, end, everything, new_run, new_schedule, new_worker, patch_command, succeeded,
-    text,
+    self, Fixture, PROJECT, at, check_former_counts, end, everything, former_history, new_run, new_schedule,
+    new_worker, patch_command, succeeded, text,
 };
 use super::rows_read::Administrator;
 use super::server::Server;
@@ -458,7 +458,10 @@ fn tables_of_the_release_before_are_brought_up_to_date_while_that_release_works_
         ));
     };
     insert("run_before", 0);
+    let history = former_history(&format!("{schema}."));
+    administer(&history.replace(" is_slot,", "").replace("', 0, 'succ", "', 'succ"));
     let new = open(&url);
+    check_former_counts(&new);
     insert("run_after", 1);
     let queued = RunFilter { states: vec![RunState::Queued], ..RunFilter::default() };
     let found = new.runs(PROJECT, &queued, &everything()).unwrap();

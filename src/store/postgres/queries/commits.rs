@@ -202,10 +202,11 @@ statements! {
     /// Records that schedules have such runs. (`schedule_pkey`)
     NOTE_KEPT_RUNS = "UPDATE @schedule SET has_kept_run = true \
         WHERE id = ANY($1) AND NOT has_kept_run";
-    /// Deletes old lines of the ledger. (`ledger_by_age`, `ledger_pkey`)
+    /// Deletes old lines of the ledger. The setting tells a trigger that they stay counted.
+    /// (`ledger_by_age`, `ledger_pkey`)
     PRUNE_LEDGER = "DELETE FROM @ledger WHERE no = ANY(ARRAY(SELECT no FROM @ledger \
         WHERE project = $1 AND until_slot < $2 ORDER BY until_slot, no \
-        LIMIT $3 FOR UPDATE SKIP LOCKED)) RETURNING no";
+        LIMIT $3 FOR UPDATE SKIP LOCKED)) AND set_config('polos.pruning', 'on', true) = 'on' RETURNING no";
 
     /// Finished one-off schedules that no code declares and whose runs are all old, by their slot,
     /// locked. (`schedule_finished_once`, `run_by_schedule`)
@@ -296,10 +297,16 @@ statements! {
         "INSERT INTO @schedule (id, ", changing_schedule_columns!(names), ") SELECT id, ",
         changing_schedule_columns!(names), " FROM ", schedule_rows!()
     );
-    /// Deletes the lines of slots that were skipped on request. (`ledger_by_schedule`)
-    DELETE_SKIPS = "DELETE FROM @ledger l USING unnest($1::text[], $2::bigint[]) AS w (schedule_id, slot) \
+    /// Marks the lines of slots that were skipped on request: they are undone, not pruned.
+    /// (`ledger_by_schedule`)
+    UNDO_SKIPS = "UPDATE @ledger l SET fate = 'undone' \
+        FROM unnest($1::text[], $2::bigint[]) AS w (schedule_id, slot) \
         WHERE l.schedule_id = w.schedule_id AND l.from_slot = w.slot AND l.until_slot = w.slot \
         AND l.fate = 'skipped'";
+    /// Deletes these lines. (`ledger_by_schedule`)
+    DELETE_SKIPS = "DELETE FROM @ledger l USING unnest($1::text[], $2::bigint[]) AS w (schedule_id, slot) \
+        WHERE l.schedule_id = w.schedule_id AND l.from_slot = w.slot AND l.until_slot = w.slot \
+        AND l.fate = 'undone'";
     /// Adds lines to the ledger in the given order. (no index)
     INSERT_LEDGER = "INSERT INTO @ledger (project, schedule_id, from_slot, until_slot, \
         slot_count, fate, reason) SELECT w.a, w.b, w.c, w.d, w.e, w.f, w.g \

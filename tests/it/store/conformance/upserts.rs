@@ -93,6 +93,7 @@ fn a_new_schedule_is_active(fixture: &Fixture<'_>) {
         revision: 1,
         declaration: None,
         settled: None,
+        counts: polos::model::StoredCounts::default(),
         tags: None,
     };
     assert_eq!(fixture.put(at(3), new), expected);
