@@ -35,6 +35,7 @@ __all__ = [
     "RunStatus",
     "Schedule",
     "ScheduleStatus",
+    "SlotCounts",
     "StepInfo",
     "StepStatus",
     "WorkerHealth",
@@ -92,6 +93,23 @@ class ErrorInfo:
             not_retried=str(record["not_retried"]) if record.get("not_retried") else None,
             record=record,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SlotCounts:
+    """How many slots of a schedule had which outcome since its creation.
+
+    The counts are the sums of ``schedules.history``, and also include what was pruned from it.
+    """
+
+    ran: int = 0
+    """Slots that have a run, whatever became of it. Those of backfills are included."""
+
+    skipped: int = 0
+    """Slots that were skipped, including coming ones that are skipped on request."""
+
+    missed: int = 0
+    """Slots that no worker could run in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +183,9 @@ class Schedule(Shown):
     calendars: tuple[str, ...] = ()
     """The names of the stored calendars whose dates are skipped besides."""
 
+    counts: SlotCounts = SlotCounts()
+    """How many of its slots ran, were skipped, and were missed."""
+
     def _fields_shown(self) -> dict[str, Any]:
         return {
             "workflow": self.workflow,
@@ -216,6 +237,7 @@ class Schedule(Shown):
             tags=dict(core.get("tags", {})),
             skip_cron=tuple(f"cron:{text}" for text in core.get("skip_cron", ())),
             calendars=tuple(core.get("calendars", ())),
+            counts=SlotCounts(**core.get("counts", {})),
         )
 
 

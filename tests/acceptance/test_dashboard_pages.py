@@ -187,6 +187,9 @@ async def test_a_schedule_shows_its_meaning_and_its_outcomes(scene: Scene):
     assert "succeeded" in page
     assert re.search(r"Next slots \w+ \d+ Mar, 02:30 EDT", page)
     assert "declared by the code of shop" in page
+    counts = (await schedules.get(scene.client, report.id)).counts
+    assert counts.missed > 0
+    assert f"{counts.ran} ran, 0 skipped, {counts.missed} missed" in page
 
 
 async def test_a_schedule_warns_of_clock_changes_ahead(scene: Scene):

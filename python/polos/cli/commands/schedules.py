@@ -209,6 +209,7 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
             ),
         ),
         ("skipped", ", ".join(when(slot) for slot in schedule.skipped)),
+        ("outcomes", _outcomes(schedule)),
         ("pauses", f"after {failures} failures in a row" if failures else None),
         ("priority", None if schedule.priority is None else str(schedule.priority)),
         ("tags", ", ".join(f"{name}={value}" for name, value in schedule.tags.items())),
@@ -223,6 +224,11 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
         ("created", when(schedule.created_at)),
         ("updated", when(schedule.updated_at)),
     ]
+
+
+def _outcomes(schedule: Schedule) -> str:
+    counts = schedule.counts
+    return f"{counts.ran:,} ran, {counts.skipped:,} skipped, {counts.missed:,} missed"
 
 
 def _meaning(schedule: Schedule) -> str | None:

@@ -78,6 +78,11 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
         "tags": dict(schedule.tags),
         "skip_cron": [*schedule.skip_cron],
         "calendars": [*schedule.calendars],
+        "counts": {
+            "ran": schedule.counts.ran,
+            "skipped": schedule.counts.skipped,
+            "missed": schedule.counts.missed,
+        },
     }
 
 
