@@ -279,6 +279,33 @@ def micros(instant: datetime | None) -> int:
     return (instant - EPOCH) // MICROSECOND
 
 
+def check_told(
+    verdict: Verdict, found: list[Run], told: list[list[str]], killed: Collection[str]
+) -> None:
+    """I4: the hook of each outcome was called. I2: no other was. I3: again only after a death.
+
+    :param told: outcome, run, and process of each call, in order.
+    :param killed: the processes that did not live on.
+    """
+    calls: dict[str, list[list[str]]] = defaultdict(list)
+    for outcome, run, process in told:
+        calls[run].append([outcome, process])
+    for run in found:
+        made = calls.pop(run.id, [])
+        verdict.expect("I4", bool(made), f"{run.id} is {run.status}, and no hook was called")
+        others = [outcome for outcome, _ in made if outcome != run.status]
+        verdict.expect("I2", not others, f"{run.id} is {run.status}, and hooks got {others}")
+        processes = [process for _, process in made]
+        is_once_each = len(set(processes)) == len(processes)
+        have_died = all(process in killed for process in processes[:-1])
+        verdict.expect(
+            "I3",
+            is_once_each and have_died,
+            f"{run.id}: called by {processes}, killed were {killed}",
+        )
+    verdict.expect("I2", not calls, f"hooks got outcomes of no run: {dict(calls)}")
+
+
 def check_file(verdict: Verdict, database: Path | str) -> None:
     """I6: the file is sound. On a server, this is the server's responsibility."""
     if not isinstance(database, Path):

@@ -38,7 +38,7 @@ SHORT = 0.04
 
 # Faults without their own server that may behave differently on PostgreSQL.
 ON_SERVERS = ["F1", "F4", "F5", "F5b", "F6", "F6b", "F7", "F7b", "F8", "F11", "F24", "F31"]
-ON_SERVERS += ["F41", "F42", "F42b", "F50", "F51", "F52", "F61", "F70", "F70b", "F71", "F72"]
+ON_SERVERS += ["F41", "F42", "F42b", "F50", "F51", "F52", "F61", "F70", "F70b", "F71", "F72", "F73"]
 ON_SERVERS += ["F75", "F75b", "F76"]
 NOT_RUN = 3
 

@@ -182,3 +182,23 @@ def test_damage_in_outcomes_while_the_period_changes(
     verdict = checker.Verdict()
     checker.check_slots(verdict, schedule, entries, at(11), phases)
     assert {text.partition(":")[0] for text in verdict.violations} == violated
+
+
+@pytest.mark.parametrize(
+    ("told", "violated"),
+    [
+        ("failed r 1", set()),
+        ("failed r 7/failed r 1", set()),
+        ("failed r 1/failed r 7", {"I3"}),  # 1 lived on
+        ("failed r 7/failed r 7", {"I3"}),
+        ("failed r 1/failed r 2", {"I3"}),
+        ("", {"I4"}),
+        ("succeeded r 1", {"I2"}),
+        ("failed r 1/failed other 1", {"I2"}),
+    ],
+)
+def test_damage_in_calls_of_hooks(checker: Any, told: str, violated: set[str]) -> None:
+    verdict = checker.Verdict()
+    lines = [line.split(" ") for line in told.split("/") if line]
+    checker.check_told(verdict, [RUN], lines, {"7"})
+    assert {text.partition(":")[0] for text in verdict.violations} == violated
