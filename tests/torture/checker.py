@@ -288,8 +288,8 @@ def check_told(
     :param killed: the processes that did not live on.
     """
     calls: dict[str, list[list[str]]] = defaultdict(list)
-    for outcome, run, process in told:
-        calls[run].append([outcome, process])
+    for outcome, id, process in told:
+        calls[id].append([outcome, process])
     for run in found:
         made = calls.pop(run.id, [])
         verdict.expect("I4", bool(made), f"{run.id} is {run.status}, and no hook was called")

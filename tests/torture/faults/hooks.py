@@ -30,7 +30,7 @@ def f73(bench: Bench) -> None:
     oracle = bench.folder / "hooks.txt"
     workers = [worker(bench, oracle) for _ in range(2)]
     killed: set[str] = set()
-    invoked = []
+    invoked: list[str] = []
 
     def replace(place: int) -> None:
         killed.add(str(workers[place].pid))
