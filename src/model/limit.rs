@@ -175,13 +175,13 @@ impl TakenTokens {
         if out < rate { at } else { Timestamp::MAX }
     }
 
-    /// Takes `count` tokens for runs that start at `now`. A clock behind those of earlier claims
-    /// counts as theirs.
+    /// Takes `count` tokens for runs that start at `now`. They return no sooner than tokens taken
+    /// before, even if the clock of this claim is behind.
     pub fn take(&mut self, now: Timestamp, count: u32, per_us: i64) {
         if count == 0 {
             return;
         }
-        let now = self.0.last().map_or(now.as_micros(), |(last, _)| now.as_micros().max(*last));
+        let now = now.as_micros();
         self.0.retain(|(at, _)| *at > now - per_us);
         // Entries lie on a grid, each at the end of the next cell. So its tokens return later by
         // one to two cells, and clocks that differ by a cell do no harm.

@@ -32,6 +32,7 @@ cases! {
     runs_follow_their_workflow_to_another_limit,
     without_room_there_is_no_next_work,
     no_period_holds_more_claims_than_the_rate,
+    claims_in_quick_succession_return_no_token_early,
     the_next_work_waits_for_a_token,
     a_token_returns_a_period_after_the_start_of_an_early_claim,
     clocks_that_differ_a_little_do_not_exceed_the_rate,
@@ -423,6 +424,23 @@ fn no_period_holds_more_claims_than_the_rate(fixture: &Fixture<'_>) {
         assert!(pair[5] - pair[0] >= 60, "{claims:?}");
     }
     assert!(claims.len() >= 45, "nearly the whole rate can be used: {claims:?}");
+}
+
+fn claims_in_quick_succession_return_no_token_early(fixture: &Fixture<'_>) {
+    with_limit(fixture, rate("mail", 10, 640));
+    for n in 0..11 {
+        queue(fixture, n, &format!("run_{n:02}"), "w", "global");
+    }
+    let claim = |second| fixture.claim_up_to(at(second), 1).len();
+    assert_eq!(claim(20), 1);
+    // Several claims in each cell of the grid on which tokens return.
+    for second in (620..628).chain([640]) {
+        assert_eq!(claim(second), 1, "{second}");
+    }
+    for second in [641, 650, 659] {
+        assert_eq!(claim(second), 0, "{second}: less than a period after the first claim");
+    }
+    assert_eq!(claim(20 + 640 + 20), 1, "the first token has returned");
 }
 
 fn the_next_work_waits_for_a_token(fixture: &Fixture<'_>) {
