@@ -453,6 +453,36 @@ async def test_a_schedule_is_run_now(scene: Scene):
     assert answer.headers["location"] == f"/runs/{run.id}?done=triggered"
 
 
+async def test_the_page_of_backfills_says_how_to_start_one(scene: Scene):
+    assert "No runs of a backfill are stored" in await scene.page("/backfills")
+
+
+async def test_a_backfill_is_watched_and_cancelled_as_a_whole(scene: Scene):
+    [found] = await schedules.list(scene.client, workflow="report")
+    start = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    made = await schedules.backfill(
+        scene.client, found.id, start, start + timedelta(days=5), concurrency=2
+    )
+    page = await scene.browser.get("/backfills")
+    assert f"{made.id} report 0 of 5" in words_of(page.text)
+    missing = await scene.browser.post(
+        "/backfills/bf_nope/cancel",
+        data={"secret": secret_in(page)},
+        headers={
+            "origin": str(scene.browser.base_url).rstrip("/"),
+            "sec-fetch-site": "same-origin",
+        },
+    )
+    assert missing.status_code == 404
+    answer = await submit(scene.browser, "/backfills", f"/backfills/{made.id}/cancel")
+    assert answer.headers["location"] == "/backfills?done=backfill_cancelled"
+    await scene.time.advance(seconds=1)
+    info = await made.info()
+    assert info is not None
+    assert (info.cancelled, info.running, info.waiting) == (5, 0, 0)
+    assert "No other run of the backfill starts." in await scene.page(answer.headers["location"])
+
+
 async def test_a_run_is_cancelled_and_retried(scene: Scene):
     handle = await runs.invoke(scene.client, "onboarding", {"user": "ada"})
     await scene.time.advance(seconds=1)

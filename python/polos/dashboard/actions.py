@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 
-from polos import runs, schedules
+from polos import backfills, runs, schedules
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, InvalidStateError
 
@@ -14,7 +14,7 @@ __all__ = ["ACTIONS", "DONE", "Action"]
 NOTE_LENGTH_MAX = 500
 
 Action = Callable[[PolosClient, str, Mapping[str, str]], Awaitable[str]]
-"""Does something to the schedule or run of that id; returns the path to redirect to."""
+"""Does something to the schedule, backfill, or run of that id; returns the path to redirect to."""
 
 DONE: Mapping[str, str] = {
     "paused": "Paused. No run starts until you resume it.",
@@ -24,6 +24,7 @@ DONE: Mapping[str, str] = {
     "triggered": "Started. This is the new run.",
     "cancelled": "Cancellation requested.",
     "sent": "Sent. The run has the event.",
+    "backfill_cancelled": "Cancelled. No other run of the backfill starts.",
     "retried": "Retrying from the first unfinished step.",
 }
 """What is said on the page that follows."""
@@ -70,6 +71,12 @@ async def cancel(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
     return f"/runs/{id}?done=cancelled"
 
 
+async def cancel_backfill(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
+    """Cancel all unfinished runs of a backfill."""
+    await backfills.cancel(client, id)
+    return "/backfills?done=backfill_cancelled"
+
+
 async def retry(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
     """Retry a run that failed or was cancelled."""
     await runs.retry(client, id)
@@ -99,6 +106,7 @@ ACTIONS: Mapping[str, Action] = {
     "/schedules/{id}/skip": skip,
     "/schedules/{id}/unskip": unskip,
     "/schedules/{id}/trigger": trigger,
+    "/backfills/{id}/cancel": cancel_backfill,
     "/runs/{id}/cancel": cancel,
     "/runs/{id}/retry": retry,
     "/runs/{id}/send": send,

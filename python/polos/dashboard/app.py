@@ -25,6 +25,7 @@ from polos.dashboard.sse import Fragment, Live
 from polos.dashboard.templating import Renderer, static_file
 from polos.dashboard.views import PAGES, Ask, PageMaker, Redirect
 from polos.exceptions import (
+    BackfillNotFoundError,
     InvalidArgumentError,
     InvalidStateError,
     PolosError,
@@ -256,7 +257,7 @@ class Dashboard:
 def _trouble(error: PolosError) -> tuple[int, int, str]:
     """Return the status, the seconds until a retry makes sense (or 0), and the sentence."""
     text = " ".join(str(error).split())
-    if isinstance(error, (ScheduleNotFoundError, RunNotFoundError)):
+    if isinstance(error, (ScheduleNotFoundError, RunNotFoundError, BackfillNotFoundError)):
         # The rest of the message is for programs.
         what = text.partition(";")[0]
         return 404, 0, f"{what}; it may have been deleted, or pruned because of its age"

@@ -14,7 +14,7 @@ from datetime import timedelta, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
-from polos import _polos, calendars, limits, runs, schedules, workers
+from polos import _polos, backfills, calendars, limits, runs, schedules, workers
 from polos._core.instants import from_micros, to_micros
 from polos._core.own_thread import in_own_thread
 from polos._core.real_datetime import date, datetime
@@ -23,7 +23,7 @@ from polos._overview import _stuck_parents, overview
 from polos.client import PolosClient
 from polos.dashboard import charts
 from polos.exceptions import PolosError, StoreUnavailableError
-from polos.models import LimitInfo, Overview, Run, Schedule, WorkerInfo
+from polos.models import BackfillInfo, LimitInfo, Overview, Run, Schedule, WorkerInfo
 
 __all__ = ["Reader", "calendar_dates", "next_slots"]
 
@@ -83,6 +83,10 @@ class Reader:
     async def overview(self) -> Overview:
         """Return counts that are at most a second old."""
         return await self._shared("overview", 0.5, lambda: overview(self.client))
+
+    async def backfills(self) -> list[BackfillInfo]:
+        """Return the backfills and how far they are. Each reads all of its runs."""
+        return await self._shared("backfills", 0.5, lambda: backfills.list(self.client))
 
     async def limits(self) -> list[LimitInfo]:
         """Return the limits with their use."""

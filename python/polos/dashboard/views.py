@@ -313,6 +313,14 @@ async def limit_list(ask: Ask) -> Page:
     return Page("limits.html", "Limits", {"now": now, "limits": [LimitRow.of(it) for it in found]})
 
 
+async def backfill_list(ask: Ask) -> Page:
+    """All backfills whose runs are stored, and how far they are."""
+    now = await ask.reader.now()
+    return Page(
+        "backfills.html", "Backfills", {"now": now, "backfills": await ask.reader.backfills()}
+    )
+
+
 async def worker_list(ask: Ask) -> Page:
     """All workers."""
     now = await ask.reader.now()
@@ -330,6 +338,7 @@ PAGES: Mapping[str, PageMaker] = {
     "/schedules/{id}": schedule,
     "/runs": run_list,
     "/runs/{id}": run,
+    "/backfills": backfill_list,
     "/workers": worker_list,
     "/limits": limit_list,
 }
