@@ -279,16 +279,16 @@ def micros(instant: datetime | None) -> int:
     return (instant - EPOCH) // MICROSECOND
 
 
-def check_told(
-    verdict: Verdict, found: list[Run], told: list[list[str]], killed: Collection[str]
+def check_hook_calls(
+    verdict: Verdict, found: list[Run], recorded: list[list[str]], killed: Collection[str]
 ) -> None:
-    """I4: the hook of each outcome was called. I2: no other was. I3: again only after a death.
+    """I4: the hook of each outcome was called. I2: no other was. I3: again only after a kill.
 
-    :param told: outcome, run, and process of each call, in order.
-    :param killed: the processes that did not live on.
+    :param recorded: outcome, run, and process of each call, in order.
+    :param killed: the ids of processes that were killed.
     """
     calls: dict[str, list[list[str]]] = defaultdict(list)
-    for outcome, id, process in told:
+    for outcome, id, process in recorded:
         calls[id].append([outcome, process])
     for run in found:
         made = calls.pop(run.id, [])

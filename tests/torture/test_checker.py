@@ -185,7 +185,7 @@ def test_damage_in_outcomes_while_the_period_changes(
 
 
 @pytest.mark.parametrize(
-    ("told", "violated"),
+    ("calls", "violated"),
     [
         ("failed r 1", set()),
         ("failed r 7/failed r 1", set()),
@@ -197,8 +197,8 @@ def test_damage_in_outcomes_while_the_period_changes(
         ("failed r 1/failed other 1", {"I2"}),
     ],
 )
-def test_damage_in_calls_of_hooks(checker: Any, told: str, violated: set[str]) -> None:
+def test_damage_in_calls_of_hooks(checker: Any, calls: str, violated: set[str]) -> None:
     verdict = checker.Verdict()
-    lines = [line.split(" ") for line in told.split("/") if line]
-    checker.check_told(verdict, [RUN], lines, {"7"})
+    lines = [line.split(" ") for line in calls.split("/") if line]
+    checker.check_hook_calls(verdict, [RUN], lines, {"7"})
     assert {text.partition(":")[0] for text in verdict.violations} == violated

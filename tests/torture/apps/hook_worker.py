@@ -1,6 +1,6 @@
 """A worker with hooks that are recorded: ``hook_worker.py DATABASE ORACLE LEASE``.
 
-Lines of the oracle are ``told OUTCOME RUN PID``, when a hook is called. The payload of a run says
+Lines of the oracle are ``called OUTCOME RUN PID``, when a hook is called. The payload of a run says
 whether it fails, and whether its hook kills the process that calls it first: before it records the
 call, or after.
 """
@@ -22,7 +22,7 @@ DATABASE, PATH, LEASE = sys.argv[1], sys.argv[2], float(sys.argv[3])
 ORACLE = Oracle(PATH)
 
 
-def told(outcome: str, event: RunSuccess | RunFailure) -> None:
+def record_call(outcome: str, event: RunSuccess | RunFailure) -> None:
     """Record a call. The run's key says where the first call kills the process."""
     dies = event.key.partition(" ")[0]
     mark = Path(f"{PATH}.{event.run_id}")
@@ -31,24 +31,24 @@ def told(outcome: str, event: RunSuccess | RunFailure) -> None:
         mark.touch()
     if is_first and dies == "before":
         os.kill(os.getpid(), signal.SIGKILL)
-    ORACLE.write("told", outcome, event.run_id, os.getpid())
+    ORACLE.write("called", outcome, event.run_id, os.getpid())
     if is_first and dies == "after":
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def succeeded(event: RunSuccess) -> None:
-    told("succeeded", event)
+    record_call("succeeded", event)
 
 
 def failed(event: RunFailure) -> None:
-    told("failed", event)
+    record_call("failed", event)
 
 
 @workflow(id="act", max_interruptions=1_000, on_success=succeeded, on_failure=failed)
 async def act(ctx: WorkflowContext, payload: dict[str, Any]) -> None:
     await asyncio.sleep(0.01)
     if payload["fails"]:
-        raise ValueError("as it should")
+        raise ValueError("expected")
 
 
 async def main() -> None:

@@ -1,11 +1,11 @@
-"""Hooks that are recorded: workers are killed around outcomes, and while they call hooks."""
+"""Faults of hooks: workers are killed around outcomes, and while they call hooks."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 
-from checker import check_told
+from checker import check_hook_calls
 from programs import Program
 
 from harness import Bench, until
@@ -13,7 +13,7 @@ from polos import runs
 
 LEASE = 2.0
 
-# At full scale. At least so many that hooks of both outcomes kill their processes.
+# At full scale, and the minimum with which hooks of both outcomes kill their processes.
 RUNS = 1_000
 LEAST = 12
 
@@ -26,7 +26,7 @@ def worker(bench: Bench, oracle: Path) -> Program:
 
 
 def f73(bench: Bench) -> None:
-    """Each success and failure is told to its hook, and again only if the process died."""
+    """Each hook is called once, and again only if the process that called it died."""
     oracle = bench.folder / "hooks.txt"
     workers = [worker(bench, oracle) for _ in range(2)]
     killed: set[str] = set()
@@ -48,7 +48,7 @@ def f73(bench: Bench) -> None:
         text = oracle.read_text() if oracle.exists() else ""
         return [line.split(" ")[1:] for line in text.splitlines()]
 
-    def all_are_told() -> bool:
+    def all_are_called() -> bool:
         for place in range(len(workers)):
             if not workers[place].is_alive():
                 replace(place)
@@ -56,21 +56,21 @@ def f73(bench: Bench) -> None:
 
     dying = ["never", "never", "before", "never", "never", "after"]
     for number in range(bench.times(RUNS, LEAST)):
-        # Twice each, so that a run that succeeds and one that fails do it.
+        # Twice each: for a run that succeeds and for one that fails.
         invoke(dying[number // 2 % len(dying)])
         if number % 6 == 5:
-            until(all_are_told, bench.random.uniform(*LIFE))
+            until(all_are_called, bench.random.uniform(*LIFE))
             replace(bench.random.randrange(2))
-    bench.verdict.expect("I4", until(all_are_told), "some outcomes are never told")
-    # Nothing dies any more: these are told once.
+    bench.verdict.expect("I4", until(all_are_called), "some hooks are never called")
+    # Nothing is killed any more: each of these hooks is called once.
     for _ in range(bench.times(RUNS, LEAST)):
         invoke("never")
-    bench.verdict.expect("I4", until(all_are_told), "some outcomes are never told")
+    bench.verdict.expect("I4", until(all_are_called), "some hooks are never called")
     for process in workers:
         process.term()
     found = [runs.sync.get(bench.client, run) for run in invoked]
-    check_told(bench.verdict, found, lines(), killed)
-    bench.remarks.append(f"{len(invoked)} outcomes, told {len(lines())} times")
+    check_hook_calls(bench.verdict, found, lines(), killed)
+    bench.remarks.append(f"{len(invoked)} outcomes, {len(lines())} calls of hooks")
 
 
 FAULTS: dict[str, Callable[[Bench], None]] = {"F73": f73}
