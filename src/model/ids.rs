@@ -102,6 +102,11 @@ impl RunId {
         let body = schedule.0.strip_prefix("sch_").unwrap_or(&schedule.0);
         Self(format!("run_{body}_{}", slot.as_micros()).into())
     }
+
+    /// Whether this can be the id of a slot's run. Such a run has a schedule and no parent.
+    pub fn may_be_of_slot(&self) -> bool {
+        self.0.rsplit_once('_').is_some_and(|(body, slot)| body != "run" && slot.parse::<i64>().is_ok())
+    }
 }
 
 impl RunId {

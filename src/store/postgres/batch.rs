@@ -4,6 +4,7 @@
 use super::calendars;
 use super::claim;
 use super::commit_counters::CommitCounters;
+use super::completions::{BusySchedules, Completions};
 use super::connection::Session;
 use super::error::{PgError, refusal};
 use super::expected_limits::ExpectedLimits;
@@ -54,6 +55,8 @@ pub(super) struct Terms<'t> {
     pub misses: &'t AtomicU64,
     /// What limits claims probably have to keep.
     pub expected_limits: &'t ExpectedLimits,
+    /// Schedules whose completions are not tried without reading.
+    pub busy: &'t BusySchedules,
 }
 
 /// Commands to commit, and the outcomes so far.
@@ -214,6 +217,7 @@ async fn on_general_path(
         is_begun: false,
         has_written: must_commit,
         is_last_group: false,
+        completed: Vec::new(),
         end_was_asked,
     };
     let done = batch.all(commands).await;
@@ -240,6 +244,8 @@ pub(super) struct Batch<'s> {
     is_begun: bool,
     pub has_written: bool,
     is_last_group: bool,
+    /// The places of the commands of a group that completed their runs by a statement of their own.
+    completed: Vec<usize>,
     /// Set once the commit is sent: from then on, only the database knows whether it happened.
     end_was_asked: &'s Cell<bool>,
 }
@@ -302,6 +308,46 @@ impl Batch<'_> {
     }
 
     async fn named(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
+        if let Some(completions) = Completions::of(commands, self.terms.busy, self.terms.now) {
+            return self.completions(commands, &completions).await;
+        }
+        self.in_order(commands).await
+    }
+
+    /// Applies commands of which some complete runs that probably need not be read.
+    async fn completions(
+        &mut self,
+        commands: &[Command],
+        completions: &Completions<'_>,
+    ) -> Result<Vec<Outcome>, PgError> {
+        let needs = completions.needs();
+        self.completed.clear();
+        let (mut part, now) = self.load_with(&needs, Some(completions)).await?;
+        let mut outcomes = completions.outcomes(&self.completed);
+        for (place, command) in &completions.rest {
+            outcomes[*place] = Some(part.tables.apply(command, now));
+        }
+        let is_left = |(_, outcome): &(&Command, &Option<Outcome>)| outcome.is_none();
+        let left: Vec<Command> =
+            commands.iter().zip(&outcomes).filter(is_left).map(|(command, _)| command.clone()).collect();
+        self.has_written |= !self.completed.is_empty();
+        let is_last_group = self.is_last_group;
+        self.is_last_group = is_last_group && left.is_empty();
+        self.save(changes(&part)).await?;
+        if !left.is_empty() {
+            self.is_last_group = is_last_group;
+            self.terms.busy.note(completions.left(&self.completed));
+            let rest = self.in_order(&left).await?;
+            let open = outcomes.iter_mut().filter(|outcome| outcome.is_none());
+            for (place, outcome) in open.zip(rest) {
+                *place = Some(outcome);
+            }
+        }
+        Ok(outcomes.into_iter().flatten().collect())
+    }
+
+    /// Reads what the commands need, applies them, and writes what has changed.
+    async fn in_order(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
         let needs = ReadSet::of(commands);
         let (mut part, now) = self.load(&needs).await?;
         let apply = |command| {
@@ -318,8 +364,18 @@ impl Batch<'_> {
     /// Reads and locks the rows that the commands need; also returns when the commands happen.
     /// Reads again if a row was missed, see `missing.rs`.
     pub async fn load(&mut self, needs: &ReadSet<'_>) -> Result<(Part, Timestamp), PgError> {
+        self.load_with(needs, None).await
+    }
+
+    /// The same; completes runs on the way.
+    async fn load_with(
+        &mut self,
+        needs: &ReadSet<'_>,
+        completions: Option<&Completions<'_>>,
+    ) -> Result<(Part, Timestamp), PgError> {
         for _ in 0..LOADS_MAX {
-            let (part, now) = self.load_once(needs).await?;
+            let (part, now) = self.load_once(needs, completions).await?;
+            self.completed.extend(&part.completed);
             let missing = Missing::of(needs, &part);
             if missing.is_empty() || self.send(vec![missing.statement()]).await?.concat().is_empty() {
                 return Ok((part, now));
@@ -335,7 +391,11 @@ impl Batch<'_> {
 
     /// Takes one round trip, or two if stored schedules are edited: an edit reads only runs after
     /// the time of the edit, which is known once the schedules are locked.
-    async fn load_once(&mut self, needs: &ReadSet<'_>) -> Result<(Part, Timestamp), PgError> {
+    async fn load_once(
+        &mut self,
+        needs: &ReadSet<'_>,
+        completions: Option<&Completions<'_>>,
+    ) -> Result<(Part, Timestamp), PgError> {
         let mut part = Part::default();
         let mut load = Fetch::first(needs);
         if needs.has_edits() {
@@ -350,6 +410,9 @@ impl Batch<'_> {
                 rest.take(&mut part, &answers)?;
             }
             return Ok((part, now));
+        }
+        if let Some(completions) = completions {
+            load.add_completions(completions.statement());
         }
         load.add_runs(needs, None);
         let answers = self.send(std::mem::take(&mut load.statements)).await?;

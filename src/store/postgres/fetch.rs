@@ -16,6 +16,7 @@ use crate::calendar::Timestamp;
 use crate::model::{LedgerLine, RunId, Schedule, ScheduleId, SlotOutcome, StepRecord, StepState};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::read_set::{Key, ReadSet};
+use crate::store::tables::transitions::StoredSchedule;
 use crate::store::tables::{Tables, Touched, WorkerRow};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -41,6 +42,7 @@ enum Includes {
     NewestLines,
     NewestSteps,
     HookCalls,
+    Completed,
 }
 
 /// The statements that read what a group of commands needs.
@@ -56,10 +58,13 @@ pub(super) struct Part {
     pub tables: Tables,
     /// The numbers of the stored runs.
     pub stored_runs: HashMap<RunId, u64>,
-    pub stored_schedules: HashSet<ScheduleId>,
+    /// The schedules as they are stored.
+    pub stored_schedules: HashMap<ScheduleId, StoredSchedule>,
     pub stored_hook_calls: HashSet<Arc<str>>,
     /// Schedules with runs that a prune has kept.
     pub with_kept_runs: HashSet<ScheduleId>,
+    /// The places of commands that completed their runs by a statement of their own.
+    pub completed: Vec<usize>,
 }
 
 /// The stored schedules that a group of commands edits, and when.
@@ -121,6 +126,11 @@ impl<'c> Fetch<'c> {
         self.add(Includes::HookCalls, hook_calls::named(needs));
     }
 
+    /// Adds the statement that completes runs. Their schedules are locked by then.
+    pub fn add_completions(&mut self, statement: Statement<'c>) {
+        self.add(Includes::Completed, Some(statement));
+    }
+
     fn add(&mut self, includes: Includes, statement: Option<Statement<'c>>) {
         if let Some(statement) = statement {
             self.statements.push(statement);
@@ -162,7 +172,7 @@ impl Part {
                 if columns.flag()? {
                     self.with_kept_runs.insert(row.schedule.id.clone());
                 }
-                self.stored_schedules.insert(row.schedule.id.clone());
+                self.stored_schedules.insert(row.schedule.id.clone(), row.clone());
                 tables.store_schedule(row);
             }
             Includes::Runs => {
@@ -192,6 +202,9 @@ impl Part {
                 steps.records.last_mut().expect("added above").finished_at = finished_at;
             }
             Includes::HookCalls => hook_calls::take(self, columns)?,
+            Includes::Completed => {
+                self.completed.extend(columns.optional_int()?.and_then(|place| usize::try_from(place).ok()));
+            }
             Includes::NewestLines => {
                 let (schedule, project) = (columns.schedule_id()?, columns.text()?);
                 let (from, until) = (columns.time()?, columns.time()?);
@@ -264,11 +277,26 @@ fn schedules<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     if tree.is_some() {
         ids.push("SELECT tree.schedule_id FROM tree".to_owned());
     }
-    if ids.is_empty() {
+    if ids.is_empty() && needs.completed.is_empty() {
         return None;
     }
-    let what = format!("{SCHEDULE_COLUMNS}, s.cadence, s.has_kept_run FROM @schedule s");
-    let sql = format!("{} {}", tree.unwrap_or_default(), locked(&what, "s.id", &ids));
+    let columns = format!("{SCHEDULE_COLUMNS}, s.cadence, s.has_kept_run");
+    if !needs.completed.is_empty() {
+        // These schedules are locked, but need not be read.
+        let completed = args.texts(needs.completed.iter().copied());
+        ids.push(format!("SELECT r.schedule_id FROM @run r WHERE r.id = ANY(${completed})"));
+        let read = args.texts(needs.schedules.iter().copied());
+        let sql = format!(
+            "WITH l AS MATERIALIZED ({}) SELECT {columns} FROM l s WHERE s.id = ANY(${read})",
+            locked("s.* FROM @schedule s", "s.id", &ids)
+        );
+        return Some(Statement::Query(queries::LOCK_SCHEDULES.of(sql), args));
+    }
+    let sql = format!(
+        "{} {}",
+        tree.unwrap_or_default(),
+        locked(&format!("{columns} FROM @schedule s"), "s.id", &ids)
+    );
     Some(Statement::Query(queries::LOCK_SCHEDULES.of(sql), args))
 }
 

@@ -32,7 +32,7 @@ impl Missing {
             }
         }
         for id in &needs.known_schedules {
-            if !part.stored_schedules.contains(&ScheduleId::from(*id)) {
+            if !part.stored_schedules.contains_key(&ScheduleId::from(*id)) {
                 missing.schedules.insert((*id).to_owned());
             }
         }
@@ -44,7 +44,7 @@ impl Missing {
         for id in completing(needs, part) {
             let Some(row) = tables.runs.get(&id) else { continue };
             if let Some(schedule) = &row.run.schedule_id
-                && !part.stored_schedules.contains(schedule)
+                && !part.stored_schedules.contains_key(schedule)
             {
                 missing.schedules.insert(schedule.to_string());
             }

@@ -10,6 +10,7 @@ mod calendars;
 mod candidates;
 mod claim;
 mod commit_counters;
+mod completions;
 mod config;
 mod connect;
 pub(super) mod connection;
@@ -52,6 +53,7 @@ use crate::model::{
 };
 use crate::sync::Mutex;
 use commit_counters::{COUNTERS, CommitCounters};
+use completions::BusySchedules;
 use config::ServerConfig;
 use connection::{Connection, Session};
 use error::{PgError, refusal};
@@ -110,6 +112,7 @@ pub struct PostgresStore {
     /// A commit got no answer, and no commit has succeeded since.
     has_doubt: AtomicBool,
     expected_limits: ExpectedLimits,
+    busy: BusySchedules,
 }
 
 impl PostgresStore {
@@ -140,6 +143,7 @@ impl PostgresStore {
             misses,
             has_doubt,
             expected_limits,
+            busy: BusySchedules::default(),
         })
     }
 
@@ -295,6 +299,7 @@ impl PostgresStore {
             counters: &self.counters,
             misses: &self.misses,
             expected_limits: &self.expected_limits,
+            busy: &self.busy,
         }
     }
 

@@ -75,14 +75,18 @@ impl<'p> WriteBack<'p> {
 
     fn schedules(&mut self) {
         let tables = self.tables();
-        let is_stored = |id: &ScheduleId| self.part.stored_schedules.contains(id);
+        let is_stored = |id: &ScheduleId| self.part.stored_schedules.contains_key(id);
         let touched = || self.touched.schedules.iter();
         let deleted: Vec<&str> = touched()
             .filter(|id| is_stored(id) && !tables.schedules.contains_key(*id))
             .map(ScheduleId::as_str)
             .collect();
-        let changed: Vec<&StoredSchedule> =
-            touched().filter(|id| is_stored(id)).filter_map(|id| tables.schedules.get(id)).collect();
+        let (advanced, changed): (Vec<&StoredSchedule>, Vec<&StoredSchedule>) = touched()
+            .filter_map(|id| Some((self.part.stored_schedules.get(id)?, tables.schedules.get(id)?)))
+            .fold(Default::default(), |(mut advanced, mut changed), (stored, row)| {
+                if has_same_definition(stored, row) { &mut advanced } else { &mut changed }.push(row);
+                (advanced, changed)
+            });
         let mut new: Vec<&StoredSchedule> =
             touched().filter(|id| !is_stored(id)).filter_map(|id| tables.schedules.get(id)).collect();
         // In one order, so that two transactions that create the same schedules don't deadlock.
@@ -97,6 +101,9 @@ impl<'p> WriteBack<'p> {
             let mut args = Args::default();
             args.texts(deleted);
             self.add(queries::DELETE_SCHEDULES, args);
+        }
+        if !advanced.is_empty() {
+            self.add(queries::ADVANCE_SCHEDULES, advanced_schedule_args(&advanced));
         }
         if !changed.is_empty() {
             self.add(queries::UPDATE_SCHEDULES, schedule_args(&changed));
@@ -264,6 +271,38 @@ impl<'p> WriteBack<'p> {
 
 fn micros(time: Option<Timestamp>) -> Option<i64> {
     time.map(Timestamp::as_micros)
+}
+
+/// Whether what users define of a schedule is unchanged, so that only the columns of
+/// [`advanced_schedule_args`] may differ.
+fn has_same_definition(stored: &StoredSchedule, row: &StoredSchedule) -> bool {
+    let (old, new) = (&stored.schedule, &row.schedule);
+    stored.compiled_spec == row.compiled_spec
+        && old.spec == new.spec
+        && old.input == new.input
+        && old.tags == new.tags
+        && old.declaration == new.declaration
+        && old.owner == new.owner
+        && old.created_at == new.created_at
+        && (&old.project, &old.workflow, &old.key) == (&new.project, &new.workflow, &new.key)
+}
+
+/// The columns of schedules that a fire or a pause may change, the id first.
+fn advanced_schedule_args<'p>(rows: &[&'p StoredSchedule]) -> Args<'p> {
+    let mut args = Args::default();
+    let all = || rows.iter().map(|row| &row.schedule);
+    args.texts(all().map(|schedule| schedule.id.as_str()));
+    args.texts(all().map(|schedule| status_word(schedule.status)));
+    args.optional_texts(all().map(|schedule| schedule.note.as_deref()));
+    args.optional_ints(all().map(|schedule| micros(schedule.next_slot)));
+    args.optional_ints(all().map(|schedule| micros(schedule.last_slot)));
+    args.ints(all().map(|schedule| count_to_sql(schedule.run_count)));
+    args.ints(all().map(|schedule| i64::from(schedule.failure_count)));
+    args.ints(all().map(|schedule| schedule.attended_from.as_micros()));
+    args.ints(all().map(|schedule| schedule.updated_at.as_micros()));
+    args.ints(all().map(|schedule| schedule.revision));
+    args.optional_texts(all().map(|schedule| schedule.settled.as_deref()));
+    args
 }
 
 /// All columns of schedules, the id first.

@@ -45,6 +45,9 @@ pub(in crate::store) struct ReadSet<'c> {
     pub retried: Ids<'c>,
     /// Runs that finish: with their schedule, its unfinished runs, and their parent.
     pub ended: Ids<'c>,
+    /// Runs that finish by a statement of their own: only their schedules are locked.
+    #[cfg(feature = "postgres")]
+    pub completed: Ids<'c>,
     /// Those of `ended` that may pause their schedule, which is an edit.
     pub pausing: Ids<'c>,
     /// Runs that are cancelled, with all runs below them.
@@ -82,7 +85,7 @@ pub(in crate::store) struct ReadSet<'c> {
 }
 
 impl<'c> ReadSet<'c> {
-    pub fn of(commands: &'c [Command]) -> Self {
+    pub fn of(commands: impl IntoIterator<Item = &'c Command>) -> Self {
         let mut needs = Self::default();
         for command in commands {
             needs.add(command);

@@ -31,6 +31,24 @@ macro_rules! changing_schedule_columns {
     };
 }
 
+/// The columns of a schedule that may change while its definition stays, for a macro.
+macro_rules! advancing_schedule_columns {
+    ($each:ident) => {
+        $each!(
+            status,
+            note,
+            next_slot,
+            last_slot,
+            run_count,
+            failure_count,
+            attended_from,
+            updated_at,
+            revision,
+            settled
+        )
+    };
+}
+
 /// Schedules as rows of a table `w`.
 macro_rules! schedule_rows {
     () => {
@@ -242,6 +260,23 @@ statements! {
          AS w (no, ",
         changing_run_columns!(names), ") WHERE r.no = w.no"
     );
+    /// Completes runs that are still held, if nothing but the run changes with that: no other run
+    /// of its schedule is unfinished, and the schedule counts no failures. Returns their places.
+    /// The schedules are locked, so no run can be added meanwhile. (`run_id_key`,
+    /// `run_unfinished`, `schedule_pkey`)
+    COMPLETE_RUNS = concat!(
+        "UPDATE @run r SET state = w.state, finished_at = $7, result = w.result, error = NULL, \
+         ended_token = w.token, ended_print = w.print, ended_state = w.state, \
+         ended_released = false, kept = 0 \
+         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[]) \
+         AS w (run, token, state, result, print, place) \
+         WHERE r.id = w.run AND ", state!(), " = 'running' AND r.token = w.token \
+         AND r.parent IS NULL AND r.limit_name IS NULL \
+         AND (SELECT true FROM @run u WHERE u.schedule_id = r.schedule_id AND u.finished_at IS NULL \
+         AND u.no <> r.no LIMIT 1) IS NULL \
+         AND (SELECT true FROM @schedule s WHERE s.id = r.schedule_id AND s.failure_count > 0 \
+         LIMIT 1) IS NULL RETURNING w.place"
+    );
     /// Replaces the payloads of debounced runs. (`run_pkey`)
     REPLACE_DEBOUNCED = "UPDATE @run r SET payload = w.payload, debounce_call = w.call \
         FROM unnest($1::bigint[], $2::text[], $3::text[]) AS w (no, payload, call) WHERE r.no = w.no";
@@ -291,6 +326,14 @@ statements! {
     UPDATE_SCHEDULES = concat!(
         "UPDATE @schedule s SET ", changing_schedule_columns!(assignments),
         " FROM ", schedule_rows!(), " WHERE s.id = w.id"
+    );
+    /// Writes what may have changed of schedules whose definition is the same: a part of the
+    /// columns of `UPDATE_SCHEDULES`, and none that a trigger looks at. (`schedule_pkey`)
+    ADVANCE_SCHEDULES = concat!(
+        "UPDATE @schedule s SET ", advancing_schedule_columns!(assignments),
+        " FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], \
+         $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[]) AS w (id, ",
+        advancing_schedule_columns!(names), ") WHERE s.id = w.id"
     );
     /// Creates schedules. (no index)
     INSERT_SCHEDULES = concat!(

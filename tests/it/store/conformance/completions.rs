@@ -29,6 +29,9 @@ cases! {
     a_finished_run_releases_the_next_buffered_one,
     nothing_is_released_while_another_goes_on,
     a_released_run_keeps_its_own_time,
+    a_batch_completes_runs_and_fires_the_next_slots,
+    a_batch_records_the_last_step_of_a_run_before_its_end,
+    of_two_runs_that_end_together_the_second_releases_the_next,
     failures_count_and_pause_the_schedule,
     a_success_resets_the_failures,
     a_failure_to_be_retried_does_not_count,
@@ -252,6 +255,67 @@ fn a_released_run_keeps_its_own_time(fixture: &Fixture<'_>) {
     fixture.commit_plan(at(120), plan);
     fixture.end(at(130), &RunId::of_slot(&schedule.id, at(60)), succeeded());
     assert_eq!(fixture.run(&RunId::of_slot(&schedule.id, at(120))).available_at, at(500), "its jitter");
+}
+
+fn a_batch_completes_runs_and_fires_the_next_slots(fixture: &Fixture<'_>) {
+    let names = ["a", "b", "c"];
+    let schedules = names.map(|key| fixture.put(at(0), new_schedule(key, Some(at(60)))));
+    let runs = schedules.each_ref().map(|schedule| fixture.fire(at(60), schedule, at(60), Admission::Claim));
+    let token = |run: &RunId| fixture.run(run).token;
+    let fire = |schedule: &Schedule| Command::Fire {
+        worker: fixture.worker.clone(),
+        plan: Box::new(fixture.plan(schedule, &[(at(120), Admission::Claim)])),
+    };
+    let stale = Token(token(&runs[2]).0 + 1);
+    let commands = [
+        fire(&schedules[0]),
+        end(&runs[0], token(&runs[0]), succeeded()),
+        end(&runs[1], token(&runs[1]), Completion::Cancelled { error: None }),
+        end(&runs[2], stale, succeeded()),
+        fire(&schedules[2]),
+    ];
+    let outcomes = fixture.store.commit(&commands, at(120)).unwrap();
+    let ended = |state| Ok(Answer::Ended { state, released: false });
+    assert_eq!(outcomes[1], ended(RunState::Succeeded));
+    assert_eq!(outcomes[2], ended(RunState::Cancelled));
+    assert_eq!(outcomes[3], Err(Rejection::Fenced), "of another claim");
+    for (place, key) in [(0, "a"), (4, "c")] {
+        assert!(matches!(&outcomes[place], Ok(Answer::Claimed(runs)) if runs.len() == 1), "{key}");
+    }
+    let states = runs.each_ref().map(|run| fixture.run(run).state);
+    assert_eq!(states, [RunState::Succeeded, RunState::Cancelled, RunState::Running]);
+    assert_eq!(fixture.run(&runs[0]).result, Some(text("42")));
+    let after = schedules.each_ref().map(|schedule| fixture.schedule(&schedule.id));
+    assert_eq!(after.each_ref().map(|schedule| schedule.run_count), [2, 1, 2]);
+    assert_eq!(after[0].next_slot, Some(at(180)));
+    assert_eq!(after[1].revision, 2, "a completion does not change its schedule");
+    let again = fixture.store.commit(&commands[1..2], at(130)).unwrap();
+    assert_eq!(again, [ended(RunState::Succeeded)], "a repetition is answered alike");
+    assert_eq!(fixture.run(&runs[0]).finished_at, Some(at(120)));
+}
+
+fn a_batch_records_the_last_step_of_a_run_before_its_end(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    let token = fixture.run(&run).token;
+    let step = Command::RecordStep { run: run.clone(), token, step: done_step("last") };
+    let outcomes = fixture.store.commit(&[step, end(&run, token, succeeded())], at(61)).unwrap();
+    let ended = Answer::Ended { state: RunState::Succeeded, released: false };
+    assert_eq!(outcomes, [Ok(Answer::Done), Ok(ended)]);
+    assert_eq!(fixture.steps(&run), ["last"]);
+}
+
+fn of_two_runs_that_end_together_the_second_releases_the_next(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let slots = [(at(60), Admission::Claim), (at(120), Admission::Claim), (at(180), Admission::Behind)];
+    fixture.commit_plan(at(180), fixture.plan(&schedule, &slots));
+    let [first, second, behind] = [60, 120, 180].map(|slot| RunId::of_slot(&schedule.id, at(slot)));
+    assert_eq!(fixture.run(&behind).state, RunState::Buffered);
+    let ends = [&first, &second].map(|run| end(run, fixture.run(run).token, succeeded()));
+    let outcomes = fixture.store.commit(&ends, at(190)).unwrap();
+    let ended = |released| Ok(Answer::Ended { state: RunState::Succeeded, released });
+    assert_eq!(outcomes, [ended(false), ended(true)]);
+    assert_eq!(fixture.run(&behind).state, RunState::Queued);
 }
 
 /// A schedule that pauses after so many failed runs in a row.
