@@ -200,6 +200,19 @@ async fn report_as_new(
     Ok(())
 }
 
+/// How many milliseconds the server waits between two requests of a transaction, if that is longer
+/// than usual: between reading and writing very many schedules, a busy machine computes for more
+/// than a second.
+fn pause_max(commands: &[Command]) -> Option<usize> {
+    const MANY: usize = 1_000;
+    let count = |command: &Command| match command {
+        Command::UpsertSchedules(new) => new.len(),
+        _ => 0,
+    };
+    let count: usize = commands.iter().map(count).sum();
+    (count > MANY).then(|| 1_000 + count / 2)
+}
+
 /// Commits commands on the general path: read, apply, write.
 async fn on_general_path(
     session: Session<'_>,
@@ -432,6 +445,9 @@ impl Batch<'_> {
         if begins {
             statements.splice(0..0, names);
             let mut begin = self.session.begin();
+            if let Some(time) = pause_max(self.commands) {
+                let _ = write!(begin, "; SET LOCAL idle_in_transaction_session_timeout = {time}");
+            }
             if self.has_edits {
                 let _ = write!(begin, "; SELECT pg_advisory_xact_lock_shared({})", self.terms.edits);
             }
