@@ -41,6 +41,8 @@ mod outages;
 mod plans;
 #[cfg(feature = "postgres")]
 mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_migrations;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod postgres_plans;
 #[cfg(feature = "sqlite")]

@@ -292,6 +292,11 @@ impl Session<'_> {
         Self { is_slow: true, ..self }
     }
 
+    /// The name of the schema.
+    pub fn schema(&self) -> &str {
+        self.connection.server.schema()
+    }
+
     /// How a transaction that writes begins.
     pub fn begin(&self) -> String {
         let begin = if self.connection.prepared.is_some() {

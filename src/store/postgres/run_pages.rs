@@ -34,31 +34,63 @@ pub(super) fn runs_page<'a>(
     let limit = args.int(limit_to_sql(page.limit));
     let sql = if let Way::Key(key, workflow) = way {
         let (key, workflow) = (args.text(key), workflow.as_ref().map(|workflow| args.text(workflow)));
-        format!(
-            "SELECT {RUN_COLUMNS} FROM {} h JOIN @run r ON r.no = h.no \
-             ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}",
-            newest_with_key(&conditions, project, key, workflow, limit)
-        )
+        let mut sources = vec![newest_with_key(&conditions, project, key, workflow, limit)];
+        if includes_running(filter) {
+            let workflow = workflow.map_or(String::new(), |workflow| format!("AND r.workflow = ${workflow}"));
+            sources.push(newest_running(&format!("{conditions} AND r.key = ${key} {workflow}"), limit));
+        }
+        newest_of(&sources, limit)
     } else if is_rare {
         let states: BTreeSet<_> = filter.states.iter().copied().collect();
         let parts: Vec<_> = states
             .into_iter()
             .map(|state| newest_in_state(state, &conditions, project, limit, filter.workflow.is_some()))
             .collect();
-        format!(
-            "SELECT {RUN_COLUMNS} FROM ({}) h JOIN @run r ON r.no = h.no \
-             ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}",
-            parts.join(" UNION ALL ")
-        )
-    } else {
+        newest_of(&parts, limit)
+    } else if matches!(way, Way::Schedule) {
         // A schedule has few runs: find them first, then sort.
-        let fence = if matches!(way, Way::Schedule) { "OFFSET 0" } else { "" };
         format!(
-            "SELECT {RUN_COLUMNS} FROM (SELECT * FROM @run r WHERE {conditions} {fence}) r \
+            "SELECT {RUN_COLUMNS} FROM (SELECT * FROM @run r WHERE {conditions} OFFSET 0) r \
              ORDER BY {leading_order}r.created_at DESC, r.id DESC LIMIT ${limit}"
         )
+    } else {
+        let mut sources = vec![format!(
+            "(SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} AND {IS_LISTED} \
+             ORDER BY {leading_order}r.created_at DESC, r.id DESC LIMIT ${limit})"
+        )];
+        if includes_running(filter) {
+            sources.push(newest_running(&conditions, limit));
+        }
+        newest_of(&sources, limit)
     };
     Statement::Query(RUNS_PAGE.of(sql), args)
+}
+
+/// The indexes that have the order of a list leave out the runs that workers hold, so that a run
+/// which is claimed when it is created is entered into them once, at its end.
+const IS_LISTED: &str = "r.state <> 'running'";
+
+fn includes_running(filter: &RunFilter) -> bool {
+    filter.states.is_empty() || filter.states.contains(&RunState::Running)
+}
+
+/// The newest runs of sources that each have `no`, `created_at`, and `id`.
+fn newest_of(sources: &[String], limit: usize) -> String {
+    format!(
+        "SELECT {RUN_COLUMNS} FROM ({}) h JOIN @run r ON r.no = h.no \
+         ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}",
+        sources.join(" UNION ALL ")
+    )
+}
+
+/// The newest runs that workers hold: reads all that each worker holds, which are no more than its
+/// permits.
+fn newest_running(conditions: &str, limit: usize) -> String {
+    format!(
+        "(SELECT h.* FROM @worker w CROSS JOIN LATERAL (SELECT r.no, r.created_at, r.id FROM @run r \
+         WHERE {conditions} AND r.state = 'running' AND r.worker = w.id \
+         ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}) h)"
+    )
 }
 
 /// The conditions on the runs of a page, and the columns to order by before the time of creation.
@@ -129,8 +161,7 @@ fn newest_in_state(
         )
     };
     if state == RunState::Running {
-        let held = newest("AND r.worker = w.id");
-        return format!("(SELECT h.* FROM @worker w CROSS JOIN LATERAL ({held}) h)");
+        return newest_running(conditions, limit);
     }
     if is_of_one_workflow {
         return format!("({})", newest(""));
@@ -145,7 +176,7 @@ fn newest_in_state(
     of_each_workflow(&next, &newest("AND r.workflow = w.id"))
 }
 
-/// The newest runs with a key, of one workflow or of each that has any, in no order: `no`,
+/// The newest listed runs with a key, of one workflow or of each that has any, in no order: `no`,
 /// `created_at`, and `id` of each.
 fn newest_with_key(
     conditions: &str,
@@ -157,7 +188,7 @@ fn newest_with_key(
     let newest = |workflow: &str| {
         format!(
             "SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} AND r.key = ${key} \
-             AND r.workflow = {workflow} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}"
+             AND r.workflow = {workflow} AND {IS_LISTED} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}"
         )
     };
     if let Some(workflow) = workflow {
@@ -166,7 +197,7 @@ fn newest_with_key(
     let next = |more: &str| {
         format!(
             "SELECT r.workflow FROM @run r WHERE r.project = ${project} AND r.key = ${key} {more} \
-             ORDER BY r.workflow LIMIT 1"
+             AND {IS_LISTED} ORDER BY r.workflow LIMIT 1"
         )
     };
     of_each_workflow(&next, &newest("w.id"))

@@ -34,12 +34,38 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0019_tags.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0020_calendars.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0021_slot_counts.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0022_lists_without_held_runs.sql"), oldest: 1 },
 ];
 
 struct Migration {
     script: &'static str,
     /// The oldest version whose releases may keep using the tables.
     oldest: i64,
+}
+
+/// Indexes to create before a script. In a database with rows they are built beforehand, while
+/// other processes continue to write.
+const INDEXES: &[Index] = &[
+    // Lists read the runs that workers hold by `run_held`.
+    Index { version: 22, name: "run_listed", of: "@run (project, created_at, id) WHERE state <> 'running'" },
+    Index {
+        version: 22,
+        name: "run_listed_by_workflow",
+        of: "@run (project, workflow, created_at, id) WHERE state <> 'running'",
+    },
+    Index {
+        version: 22,
+        name: "run_listed_by_key",
+        of: "@run (project, key, workflow, created_at, id) WHERE state <> 'running'",
+    },
+];
+
+struct Index {
+    /// The version whose script needs it.
+    version: i64,
+    name: &'static str,
+    /// Its table, its columns, and which rows it has.
+    of: &'static str,
 }
 
 /// The oldest supported server version.
@@ -81,14 +107,85 @@ pub(super) fn prepare(
         );
         return Err(unusable(server, reason));
     }
-    let migrated = connection.with(async |session| migrate(session, server).await);
-    if migrated.is_err() {
-        // `migrated` has the error. If the rollback fails too, the connection is dropped anyway.
-        let _ = connection.with(async |session| session.script("ROLLBACK").await);
+    let is_server = connection.process().is_some();
+    for _ in 0..BUILDS_MAX {
+        if let Some((version, _)) = header.version {
+            connection
+                .with(async |session| build_indexes(session, version, is_server).await)
+                .map_err(into_store_error)?;
+        }
+        let migrated = connection.with(async |session| migrate(session, server).await);
+        if !matches!(migrated, Ok(true)) {
+            // `migrated` has the error. If the rollback fails too, the connection is dropped
+            // anyway.
+            let _ = connection.with(async |session| session.script("ROLLBACK").await);
+        }
+        if migrated.map_err(into_store_error)? {
+            server.note_schema(true);
+            return Ok(());
+        }
     }
-    migrated.map_err(into_store_error)?;
-    server.note_schema(true);
+    let reason = "an index is not valid: its creation was interrupted, and it can't be created again; find it in \
+                  `pg_index` (`indisvalid`), and let an administrator drop it";
+    Err(unusable(server, reason.to_owned()))
+}
+
+/// How often indexes are built before the program gives up: another process may be building them.
+const BUILDS_MAX: u32 = 5;
+
+/// Builds the indexes of migrations without keeping other processes from writing. A pooler has no
+/// session for that, and a server may refuse it; then the migration builds them.
+///
+/// A process that is killed meanwhile leaves an index that is not valid. It is dropped here.
+async fn build_indexes(session: Session<'_>, version: i64, is_server: bool) -> Result<(), PgError> {
+    let session = session.slow();
+    if is_server {
+        // Other builds, and transactions that have begun before, are waited for; not for ever.
+        session.script("SET statement_timeout = 600000; SET lock_timeout = 0").await?;
+    }
+    for Index { name, of, .. } in INDEXES.iter().filter(|index| index.version > version) {
+        let build = format!("CREATE INDEX CONCURRENTLY IF NOT EXISTS {name} ON {of}");
+        let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS @{name}");
+        // Waits for another process that builds it.
+        let is_built = is_server && attempt(session, &build).await?;
+        if state_of(session, name).await? == IndexState::Abandoned {
+            attempt(session, &drop).await?;
+            // It was there before. If our own build has failed, the migration builds it.
+            if is_built && !attempt(session, &build).await? {
+                attempt(session, &drop).await?;
+            }
+        }
+    }
     Ok(())
+}
+
+/// Executes a statement outside of a transaction. Returns whether the server accepted it.
+async fn attempt(session: Session<'_>, sql: &str) -> Result<bool, PgError> {
+    match session.script(sql).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_broken() => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+/// What is known of an index.
+#[derive(PartialEq, Eq)]
+enum IndexState {
+    /// It is complete, or there is none.
+    Fine,
+    /// Another process builds it.
+    Growing,
+    /// The process that built it has been killed, or was refused.
+    Abandoned,
+}
+
+async fn state_of(session: Session<'_>, index: &str) -> Result<IndexState, PgError> {
+    let mut args = Args::default();
+    args.text(session.schema());
+    args.text(index);
+    let rows = session.query(queries::INVALID_INDEX, args).await?;
+    let Some(row) = rows.first() else { return Ok(IndexState::Fine) };
+    Ok(if row.try_get(0)? { IndexState::Growing } else { IndexState::Abandoned })
 }
 
 /// Checks a database that was opened before: a newer release may have migrated its tables to a
@@ -177,7 +274,8 @@ fn check(header: Header, server: &ServerConfig) -> Result<(), StoreError> {
     }
 }
 
-async fn migrate(session: Session<'_>, server: &ServerConfig) -> Result<(), PgError> {
+/// Returns whether the tables are up to date: not if an index has to be built again first.
+async fn migrate(session: Session<'_>, server: &ServerConfig) -> Result<bool, PgError> {
     let session = session.slow();
     session.script(&format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {WITHOUT_LIMITS}")).await?;
     let mut args = Args::default();
@@ -196,7 +294,13 @@ async fn migrate(session: Session<'_>, server: &ServerConfig) -> Result<(), PgEr
             session.script("INSERT INTO @version VALUES (0, 0)").await?;
         }
         let mut oldest = 0;
-        for migration in MIGRATIONS.iter().skip(usize::try_from(done).unwrap_or(0)) {
+        for (migration, version) in MIGRATIONS.iter().zip(1..).filter(|(_, version)| *version > done) {
+            for Index { name, of, .. } in INDEXES.iter().filter(|index| index.version == version) {
+                if state_of(session, name).await? != IndexState::Fine {
+                    return Ok(false);
+                }
+                session.script(&format!("CREATE INDEX IF NOT EXISTS {name} ON {of}")).await?;
+            }
             session.script(migration.script).await?;
             oldest = migration.oldest;
         }
@@ -204,5 +308,6 @@ async fn migrate(session: Session<'_>, server: &ServerConfig) -> Result<(), PgEr
             .script(&format!("UPDATE @version SET version = {}, oldest = {oldest}", newest_version()))
             .await?;
     }
-    session.script("COMMIT").await
+    session.script("COMMIT").await?;
+    Ok(true)
 }

@@ -63,7 +63,7 @@ impl Promise {
             return true;
         }
         if self.text.starts_with("an index ") {
-            return reads.indexes.is_empty() || !reads.scanned.is_empty();
+            return reads.indexes.is_empty() || !reads.scanned.is_subset(&self.scans);
         }
         let is_known = |index: &String| self.indexes.iter().any(|group| group.contains(index));
         !(reads.indexes.iter().all(is_known) || self.text == "catalog")

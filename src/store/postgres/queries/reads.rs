@@ -141,8 +141,8 @@ composed! {
     /// `schedule_by_key`, `schedule_tag_pkey`, scan of `schedule_pkey` or `schedule_by_id` until
     /// the page is full)
     SCHEDULES_PAGE;
-    /// A page of runs, newest first. (`run_by_creation`, `run_by_workflow`, `run_by_schedule`,
-    /// `run_by_key`, `run_by_state`, `run_held`, `run_id_key`, `run_pkey`)
+    /// A page of runs, newest first. (`run_listed`, `run_listed_by_workflow`, `run_by_schedule`,
+    /// `run_listed_by_key`, `run_by_state`, `run_held`, `run_id_key`, `run_pkey`)
     RUNS_PAGE;
     /// A page of the runs that failed with errors of some classes, newest first. (`run_by_error`,
     /// `run_id_key`, `run_pkey`)
@@ -251,10 +251,11 @@ statements! {
     COUNT_OF_SCHEDULE = "SELECT count(*), min(c.key), min(c.workflow) FROM \
         (SELECT r.key, r.workflow FROM @run r WHERE r.schedule_id = $1 \
         ORDER BY r.slot NULLS FIRST, r.no LIMIT $2) c";
-    /// How many runs have a key, up to a bound, and a workflow of theirs. (`run_by_key`)
+    /// How many runs that no worker holds have a key, up to a bound, and a workflow of theirs.
+    /// (`run_listed_by_key`)
     COUNT_OF_KEY = "SELECT count(*), min(c.key), min(c.workflow) FROM \
         (SELECT r.key, r.workflow FROM @run r \
-        WHERE r.project = $1 AND r.key >= $2 AND r.key <= $2 \
+        WHERE r.project = $1 AND r.key >= $2 AND r.key <= $2 AND r.state <> 'running' \
         ORDER BY r.key, r.workflow, r.created_at, r.id LIMIT $3) c";
     /// The classes of the errors with which runs failed, each with the workflows of these runs.
     /// Skips from one pair to the next, however many runs each has. (`run_by_error`)
@@ -341,6 +342,14 @@ statements! {
         count(c.oid) FILTER (WHERE c.relname = 'version') \
         FROM pg_namespace n LEFT JOIN pg_class c ON c.relnamespace = n.oid \
         AND c.relkind IN ('r', 'p', 'v', 'm', 'f') WHERE n.nspname = $1";
+    /// An index whose creation was interrupted or is in progress, and whether it is in progress.
+    /// (catalog)
+    INVALID_INDEX = "SELECT EXISTS (SELECT FROM pg_locks l WHERE l.relation = i.indrelid \
+        AND l.database = (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) \
+        AND l.mode = 'ShareUpdateExclusiveLock' AND l.granted AND l.pid <> pg_backend_pid()) \
+        FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+        JOIN pg_namespace n ON n.oid = c.relnamespace \
+        WHERE n.nspname = $1 AND c.relname = $2 AND NOT i.indisvalid";
     /// The version of the schema, and the oldest version that may use it. (scan of one row)
     SCHEMA_VERSION = "SELECT version, oldest FROM @version";
     /// Waits until no other process migrates a schema. (no table)

@@ -7,7 +7,8 @@ use crate::store::transfer::{
 };
 
 composed! {
-    /// Whether a table has a row of a project. (an index that begins with the project)
+    /// Whether a table has a row of a project. (an index that begins with the project, scan of
+    /// `run_held`)
     HAS_ROWS;
     /// A batch of a project's rows in order. (`run_limit_pkey`, `calendar_pkey`, `workflow_pkey`,
     /// `run_pkey`, `ledger_pkey`, `schedule_by_id` or `schedule_pkey`)
@@ -18,7 +19,7 @@ composed! {
     /// Writes rows in the given order; rows that exist stay. (`run_id_key`)
     INSERT_ROWS;
     /// Deletes a batch of a project's rows, with the steps of deleted runs. (an index that begins
-    /// with the project)
+    /// with the project, scan of `run_held`)
     DELETE_ROWS;
 }
 
@@ -61,7 +62,18 @@ pub(in crate::store) fn order_of(table: &str) -> &'static str {
 
 /// [`HAS_ROWS`] of a table.
 pub(in crate::store) fn has_rows(table: &str) -> Sql {
-    HAS_ROWS.of(format!("SELECT true FROM @{table} WHERE project = $1 LIMIT 1"))
+    HAS_ROWS.of(some_rows(table, "true", "1"))
+}
+
+/// Some rows of a project.
+fn some_rows(table: &str, what: &str, limit: &str) -> String {
+    let rows =
+        |condition: &str| format!("SELECT {what} FROM @{table} WHERE project = $1{condition} LIMIT {limit}");
+    if table != RUNS.name {
+        return rows("");
+    }
+    // The index of all runs leaves out those that workers hold.
+    format!("({}) UNION ALL ({})", rows(" AND state <> 'running'"), rows(" AND state = 'running'"))
 }
 
 /// [`TRANSFERRED_ROWS`] of a table.
@@ -125,7 +137,7 @@ pub(in crate::store) fn insert_rows(table: Table) -> Sql {
 /// [`DELETE_ROWS`] of a table.
 pub(in crate::store) fn delete_rows(table: Table) -> Sql {
     let (order, name) = (order_of(table.name), table.name);
-    let chosen = format!("SELECT {order} FROM @{name} WHERE project = $1 LIMIT $2");
+    let chosen = some_rows(name, order, "$2");
     DELETE_ROWS.of(if name == RUNS.name {
         // Both deletions see the tables as they were before the statement.
         format!(

@@ -1,7 +1,7 @@
 //! Questions.
 
 use super::super::fixture::{
-    Fixture, PROJECT, at, everything, failed, missed, new_run, new_schedule, succeeded, tags, text,
+    Fixture, PROJECT, at, end, everything, failed, missed, new_run, new_schedule, succeeded, tags, text,
 };
 use super::cases;
 use polos::calendar::Timestamp;
@@ -33,6 +33,7 @@ cases! {
     runs_are_filtered,
     runs_are_filtered_by_the_class_of_their_error,
     rare_states_are_listed_newest_first_page_by_page,
+    runs_that_are_held_are_listed_among_the_others,
     a_page_behind_a_forgotten_run_is_empty,
     history_merges_runs_and_ledger,
     history_shows_who_ran_late,
@@ -426,6 +427,46 @@ fn rare_states_are_listed_newest_first_page_by_page(fixture: &Fixture<'_>) {
 fn runs(fixture: &Fixture<'_>, filter: &RunFilter, page: &Page) -> Vec<String> {
     let runs = fixture.store.runs(PROJECT, filter, page).unwrap();
     runs.into_iter().map(|run| run.id.to_string()).collect()
+}
+
+fn runs_that_are_held_are_listed_among_the_others(fixture: &Fixture<'_>) {
+    for (id, created, workflow) in
+        [("run_a", 1, "w"), ("run_b", 2, "w"), ("run_c", 3, "w"), ("run_d", 4, "v"), ("run_e", 5, "w")]
+    {
+        let new = NewRun { workflow: text(workflow), key: text("k"), ..new_run(id) };
+        let claim_for = (id != "run_d").then(|| fixture.worker.clone());
+        fixture.create(at(created), NewRun { claim_for, ..new });
+        if id == "run_b" {
+            let token = fixture.run(&RunId::from(id)).token;
+            fixture.ok(at(created), end(&RunId::from(id), token, succeeded()));
+        }
+    }
+    let pages = |filter: &RunFilter| {
+        let mut page = Page { limit: 2, after: None };
+        let mut all = Vec::new();
+        loop {
+            let ids = runs(fixture, filter, &page);
+            let Some(last) = ids.last() else { break all.concat() };
+            page.after = Some(last.clone());
+            assert!(all.len() < 99, "pages without end: {all:?}");
+            all.extend(ids.iter().map(|id| id.replace("run_", "")));
+        }
+    };
+    let filter = RunFilter::default;
+    let (workflow, key) = (Some(text("w")), Some(text("k")));
+    let held_or_succeeded = vec![RunState::Running, RunState::Succeeded];
+    for (filter, expected) in [
+        (filter(), "edcba"),
+        (RunFilter { workflow: workflow.clone(), ..filter() }, "ecba"),
+        (RunFilter { key: key.clone(), ..filter() }, "edcba"),
+        (RunFilter { key, workflow: workflow.clone(), ..filter() }, "ecba"),
+        (RunFilter { states: held_or_succeeded.clone(), ..filter() }, "ecba"),
+        (RunFilter { states: held_or_succeeded, workflow, since: Some(at(2)), ..filter() }, "ecb"),
+        (RunFilter { states: vec![RunState::Succeeded], ..filter() }, "b"),
+        (RunFilter { states: vec![RunState::Running], ..filter() }, "eca"),
+    ] {
+        assert_eq!(pages(&filter), expected, "{filter:?}");
+    }
 }
 
 fn runs_are_listed_newest_first_page_by_page(fixture: &Fixture<'_>) {
