@@ -61,6 +61,8 @@ mod statements;
 mod transfer;
 #[cfg(all(feature = "sqlite", target_os = "linux"))]
 mod watching;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod without_hooks;
 
 /// Without syncing to disk, which makes no difference here.
 #[cfg(feature = "sqlite")]
