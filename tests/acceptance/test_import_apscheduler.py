@@ -16,6 +16,7 @@ import sqlite3
 import sys
 import types
 from collections.abc import Callable
+from contextlib import closing
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,45 @@ def test_what_is_printed_fires_when_apscheduler_does(
 
     compared = asyncio.run(compare())
     assert compared == set(expected) - REFUSED[version] - {"either"}
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_store_that_sqlalchemy_made_is_converted_like_that_of_the_dump(
+    command: Command, tmp_path: Path, new_database: Callable[[Path], Path | str]
+) -> None:
+    """On PostgreSQL, if the tests run on it: the table has the types that APScheduler gives it."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    stores = pytest.importorskip("apscheduler.jobstores.sqlalchemy")
+    database = str(new_database(tmp_path))
+    if "://" in database:
+        # As any program names a schema, instead of by the parameter that only polos knows.
+        url, _, schema = database.partition("schema=")
+        url += f"options=-csearch_path%3D{schema}"
+        engine = sqlalchemy.create_engine(url.replace("://", "+psycopg://", 1))
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text(f'CREATE SCHEMA "{schema}"'))
+    else:
+        url = f"sqlite:///{database}"
+        engine = sqlalchemy.create_engine(url)
+    dump = stored(3, tmp_path)
+    with closing(sqlite3.connect(dump)) as source:
+        rows = source.execute(
+            "SELECT id, next_run_time, job_state FROM apscheduler_jobs"
+        ).fetchall()
+    store = stores.SQLAlchemyJobStore(engine=engine)
+    store.start(None, "default")
+    with engine.begin() as connection:
+        names = ("id", "next_run_time", "job_state")
+        connection.execute(
+            store.jobs_t.insert(), [dict(zip(names, row, strict=True)) for row in rows]
+        )
+    store.shutdown()
+    said, expected = (command("import", "apscheduler", u) for u in (url, f"sqlite:///{dump}"))
+    assert said.code == expected.code == 1, said
+    schedules_of = [executed(each.out)["SCHEDULES"] for each in (said, expected)]
+    assert len(rows) > 10
+    by_key = [sorted(found, key=lambda each: str(each["key"])) for found in schedules_of]
+    assert by_key[0] == by_key[1]
 
 
 PARIS = ZoneInfo("Europe/Paris")
