@@ -128,6 +128,7 @@ fn fire_plan(schedule: ScheduleId, revision: i64, last_slot: Option<Timestamp>, 
         runs: vec![run],
         ledger: Vec::new(),
         cancel_unfinished: false,
+        settled: None,
     };
     Command::Fire { worker: WorkerId::from("wkr_1"), plan: Box::new(plan) }
 }

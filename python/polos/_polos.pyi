@@ -184,6 +184,7 @@ def compile_spec(
     skip_dates: Sequence[str] = ...,
     skip_cron: Sequence[str] = ...,
     calendars: Sequence[str] = ...,
+    on_skip: str | None = None,
     skip_calendar: bool = False,
     pause_after_failures: int | None = None,
     priority: int | None = None,

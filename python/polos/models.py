@@ -27,6 +27,7 @@ __all__ = [
     "LedgerEntry",
     "LedgerStatus",
     "LimitInfo",
+    "OnSkip",
     "Overlap",
     "Overview",
     "Page",
@@ -49,6 +50,7 @@ LedgerStatus = Literal["ran", "skipped", "missed"]
 Overlap = Literal["buffer_one", "skip", "buffer_all", "cancel_running", "allow"]
 CatchUp = Literal["latest", "all", "none"]
 Days = Literal["or", "and"]
+OnSkip = Literal["next_workday"]
 
 ItemT = TypeVar("ItemT")
 
@@ -186,6 +188,9 @@ class Schedule(Shown):
     counts: SlotCounts = SlotCounts()
     """How many of its slots ran, were skipped, and were missed."""
 
+    on_skip: OnSkip | None = None
+    """What happens to slots on these days; ``None`` if they are only skipped."""
+
     def _fields_shown(self) -> dict[str, Any]:
         return {
             "workflow": self.workflow,
@@ -238,6 +243,7 @@ class Schedule(Shown):
             skip_cron=tuple(f"cron:{text}" for text in core.get("skip_cron", ())),
             calendars=tuple(core.get("calendars", ())),
             counts=SlotCounts(**core.get("counts", {})),
+            on_skip=core.get("on_skip"),
         )
 
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import builtins
 
     from polos.client import PolosClient
-    from polos.models import CatchUp, Days, LedgerEntry, Overlap, Schedule, ScheduleStatus
+    from polos.models import CatchUp, Days, LedgerEntry, OnSkip, Overlap, Schedule, ScheduleStatus
 
 __all__ = [
     "Explanation",
@@ -123,6 +123,7 @@ async def create(
     pause_after_failures: int | None = None,
     priority: int | None = None,
     skip: Any = None,
+    on_skip: OnSkip | None = None,
     tags: Mapping[str, str] | None = None,
     run_on_create: bool = False,
     input: Any = None,
@@ -177,6 +178,9 @@ async def create(
         cron expressions of whole days such as ``"cron:* * 1 * *"``, the first day of each month,
         and names of stored calendars such as ``"us-holidays"`` (:mod:`polos.calendars`). One
         expression or name needs no list.
+    :param on_skip: ``"next_workday"``: a slot on one of these days moves to the same local time of
+        the next day from Monday to Friday that is not skipped, instead of being dropped. Where it
+        meets another slot of the schedule, there is one run.
     :param tags: names and values of your own, such as ``{"team": "billing"}``, by which
         :func:`list` and the command line find the schedule: at most 32, with names of up to 100
         characters and values of up to 255.
@@ -214,6 +218,7 @@ async def create(
         pause_after_failures=pause_after_failures,
         priority=priority,
         skip=skip,
+        on_skip=on_skip,
         tags=tags,
         run_on_create=run_on_create,
         input=input,
@@ -244,6 +249,7 @@ async def put(
     pause_after_failures: int | None = None,
     priority: int | None = None,
     skip: Any = None,
+    on_skip: OnSkip | None = None,
     tags: Mapping[str, str] | None = None,
     run_on_create: bool = False,
     input: Any = None,
@@ -276,6 +282,7 @@ async def put(
         pause_after_failures=pause_after_failures,
         priority=priority,
         skip=skip,
+        on_skip=on_skip,
         tags=tags,
         run_on_create=run_on_create,
         input=input,
@@ -901,6 +908,7 @@ def preview(
     end_at: datetime | None = None,
     max_runs: int | None = None,
     skip: Any = None,
+    on_skip: OnSkip | None = None,
     jitter: float | timedelta | None = None,
 ) -> builtins.list[datetime]:
     """Return the next ``count`` slots strictly after ``after`` (now by default), in the zone.
@@ -921,6 +929,7 @@ def preview(
         end_at=end_at,
         max_runs=max_runs,
         skip=skip,
+        on_skip=on_skip,
         jitter=jitter,
         count=count,
         after=after,
@@ -1000,6 +1009,7 @@ def explain(
     end_at: datetime | None = None,
     max_runs: int | None = None,
     skip: Any = None,
+    on_skip: OnSkip | None = None,
     jitter: float | timedelta | None = None,
 ) -> Explanation:
     """Explain a schedule: its meaning in English, its next slots, and notes.
@@ -1018,6 +1028,7 @@ def explain(
         end_at=end_at,
         max_runs=max_runs,
         skip=skip,
+        on_skip=on_skip,
         jitter=jitter,
         count=count,
         after=after,

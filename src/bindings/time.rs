@@ -41,8 +41,8 @@ pub fn explain(spec: &str, count: usize, after: i64) -> PyResult<(String, Vec<i6
 #[pyfunction]
 #[pyo3(signature = (*, timezone, overlap, catch_up, max_catch_up, catch_up_window_us, jitter_us, cron=None,
                     every_us=None, at_us=None, start_at_us=None, end_at_us=None, max_runs=None,
-                    skip_dates=Vec::new(), skip_cron=Vec::new(), calendars=Vec::new(), skip_calendar=false,
-                    pause_after_failures=None, priority=None, days=None, weeks=None))]
+                    skip_dates=Vec::new(), skip_cron=Vec::new(), calendars=Vec::new(), on_skip=None,
+                    skip_calendar=false, pause_after_failures=None, priority=None, days=None, weeks=None))]
 #[expect(clippy::too_many_arguments, reason = "the fields of a specification, by name")]
 pub fn compile_spec(
     timezone: &str,
@@ -60,6 +60,7 @@ pub fn compile_spec(
     skip_dates: Vec<String>,
     skip_cron: Vec<String>,
     calendars: Vec<String>,
+    on_skip: Option<&str>,
     skip_calendar: bool,
     pause_after_failures: Option<u32>,
     priority: Option<u8>,
@@ -82,6 +83,7 @@ pub fn compile_spec(
         skip_dates,
         skip_cron,
         calendars,
+        on_skip: on_skip.map(word).transpose()?,
         skip_calendar,
         pause_after_failures,
         priority,
@@ -105,6 +107,8 @@ fn word<T: DeserializeOwned>(text: &str) -> PyResult<T> {
 /// without its excluded dates.
 #[pyfunction]
 pub fn spec_slots(spec: &str, count: usize, after: i64) -> PyResult<Vec<i64>> {
-    let slots = parse(spec)?.upcoming_slots(Timestamp::from_micros(after), count);
+    // Those that moved past `after` are among them.
+    let compiled_spec = (*parse(spec)?).clone().with_moved(Vec::new(), Timestamp::MIN);
+    let slots = compiled_spec.upcoming_slots(Timestamp::from_micros(after), count);
     Ok(slots.into_iter().map(Timestamp::as_micros).collect())
 }

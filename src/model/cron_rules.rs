@@ -91,6 +91,22 @@ pub(super) fn names(days: &CronUnion, date: jiff::civil::Date) -> bool {
     days.names_day(civil(date))
 }
 
+/// Refuses to move slots where that means nothing.
+pub(super) fn check_on_skip(spec: &ScheduleSpec, trigger: &Trigger<'_>) -> Result<(), SpecError> {
+    let invalid = |text: &str| Err(SpecError::Invalid(format!("`on_skip` is `next_workday`, {text}")));
+    match trigger {
+        _ if spec.on_skip.is_none() => Ok(()),
+        Trigger::Every(_) => invalid(
+            "but `every` is elapsed time, not a time of day; use `cron`, such as `0 9 * * *`, or leave it out",
+        ),
+        Trigger::Cron(_) | Trigger::At(_) if spec.skip_calendar => invalid(
+            "but `skip` is a calendar of the application, which is asked when the slot has come; store its dates with \
+             `calendars.set` and give the name",
+        ),
+        Trigger::Cron(_) | Trigger::At(_) => Ok(()),
+    }
+}
+
 /// Refuses what only cron expressions can have.
 pub(super) fn check_other_trigger(spec: &ScheduleSpec, trigger: &Trigger<'_>) -> Result<(), SpecError> {
     let given = match trigger {

@@ -1,7 +1,7 @@
 //! A decision about the due slots of one schedule, ready to commit.
 
 use super::spec::CompiledSpec;
-use super::{LedgerLine, RunId, ScheduleId, ScheduleStatus};
+use super::{Json, LedgerLine, RunId, ScheduleId, ScheduleStatus};
 use crate::calendar::Timestamp;
 use std::sync::Arc;
 
@@ -55,4 +55,6 @@ pub struct FirePlan {
     pub ledger: Vec<LedgerLine>,
     /// Whether to cancel the schedule's unfinished runs first.
     pub cancel_unfinished: bool,
+    /// The schedule's [`super::Schedule::settled`] after the commit, if it changes.
+    pub settled: Option<Option<Json>>,
 }

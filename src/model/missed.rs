@@ -45,7 +45,7 @@ impl<'a> MissedSpan<'a> {
         for (date, first, last) in stretches {
             let before = Timestamp::from_micros(first.as_micros() - 1);
             lines.extend(self.line(from, before, SlotOutcome::Missed, reason));
-            lines.extend(self.line(first, last, SlotOutcome::Skipped, &format!("{date} is excluded")));
+            lines.extend(self.line(first, last, SlotOutcome::Skipped, &self.compiled_spec.exclusion(date)));
             from = Timestamp::from_micros(last.as_micros() + 1);
         }
         lines.extend(self.line(from, until, SlotOutcome::Missed, reason));

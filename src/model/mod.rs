@@ -31,7 +31,7 @@ pub use hook::{CallKind, HookCall, HookEvent, WaitingCalls, WantedCalls};
 pub use ids::{RunId, ScheduleId, Token, WorkerId};
 pub use ledger::{LedgerEntry, LedgerLine, SlotOutcome};
 pub use limit::{ClaimRules, DeclaredLimit, Limit, LimitSpec, LimitStatus};
-pub use policy::{CatchUp, Days, Overlap};
+pub use policy::{CatchUp, Days, OnSkip, Overlap};
 pub use run::{ClaimedRun, Completion, EntryRefusal, NewRun, Origin, Run, RunState, SUSPECT_FROM};
 pub use schedule::{
     Declaration, NewSchedule, PausedState, Schedule, ScheduleSpec, ScheduleStatus, StoredCounts, Trigger,

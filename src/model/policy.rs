@@ -32,6 +32,15 @@ pub enum CatchUp {
     None,
 }
 
+/// What happens to a slot on an excluded date, where it is not just skipped.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnSkip {
+    /// It moves to the same local time of the next workday: a day from Monday to Friday that is not
+    /// excluded.
+    NextWorkday,
+}
+
 /// How the day of month and the day of week of a cron expression combine where both are restricted.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,7 +1,9 @@
 //! A schedule: what the user declared, and its current state.
 
 use super::spec::{CompiledSpec, SpecError};
-use super::{CatchUp, CronTexts, Days, Json, LedgerLine, Overlap, ScheduleId, SlotOutcome, StoredSpec};
+use super::{
+    CatchUp, CronTexts, Days, Json, LedgerLine, OnSkip, Overlap, ScheduleId, SlotOutcome, StoredSpec,
+};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -57,6 +59,9 @@ pub struct ScheduleSpec {
     /// Stored calendars whose dates are skipped, by name, sorted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calendars: Vec<String>,
+    /// What happens to slots on excluded dates; without it, they are skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_skip: Option<OnSkip>,
     /// Whether the application has a calendar that must be asked when a slot comes due.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_calendar: bool,
@@ -194,7 +199,8 @@ pub struct Schedule {
     /// this.
     pub declaration: Option<Json>,
     /// Slots that have an outcome although `next_slot` may come before them: skipped on request, or
-    /// backfilled while due. JSON array of microseconds; see [`Schedule::settled_slots`].
+    /// backfilled while due; and slots that were moved. JSON array of microseconds; see
+    /// [`Schedule::settled_slots`] and [`Schedule::moved_slots`].
     pub settled: Option<Json>,
     /// Outcomes of its slots. The store counts them when it writes the outcomes.
     pub counts: StoredCounts,
@@ -234,19 +240,34 @@ impl Schedule {
     /// What its specification compiles to, without slots that already have an outcome.
     pub fn compiled_spec(&self) -> Result<Arc<CompiledSpec>, &SpecError> {
         let compiled_spec = Arc::clone(self.spec.compiled()?);
-        if self.settled.is_none() {
+        if self.settled.is_none() && !compiled_spec.moves_slots() {
             return Ok(compiled_spec);
         }
-        Ok(Arc::new((*compiled_spec).clone().without(self.settled_slots())))
+        Ok(Arc::new(self.bound(&compiled_spec)))
+    }
+
+    /// A specification with what is known about this schedule's slots.
+    pub fn bound(&self, compiled_spec: &CompiledSpec) -> CompiledSpec {
+        let from = self.next_slot.unwrap_or(Timestamp::MAX);
+        compiled_spec.clone().without(self.settled_slots()).with_moved(self.moved_slots(), from)
     }
 
     /// The slots that must not get a second outcome, in order.
     pub fn settled_slots(&self) -> Vec<Timestamp> {
-        let Some(text) = &self.settled else { return Vec::new() };
-        let micros: Vec<i64> = serde_json::from_str(text).unwrap_or_default();
-        let mut slots: Vec<_> = micros.into_iter().map(Timestamp::from_micros).collect();
-        slots.sort_unstable();
-        slots
+        let micros = stored_micros(self.settled.as_deref()).into_iter();
+        micros.filter(|micros| *micros < MOVED_US / 2).map(Timestamp::from_micros).collect()
+    }
+
+    /// Slots that were moved from excluded dates when these were decided, in order.
+    pub fn moved_slots(&self) -> Vec<Timestamp> {
+        let micros = stored_micros(self.settled.as_deref()).into_iter();
+        let moved = micros.filter(|micros| *micros >= MOVED_US / 2);
+        moved.map(|micros| Timestamp::from_micros(micros - MOVED_US)).collect()
+    }
+
+    /// [`Self::settled`] with these moved slots in place of the known ones.
+    pub fn settled_with_moved(&self, moved: &[Timestamp]) -> Option<Json> {
+        settled_json(&self.settled_slots(), moved)
     }
 
     /// [`Self::settled`] with these slots added. Slots that the schedule can't return to are
@@ -258,19 +279,32 @@ impl Schedule {
         slots.extend_from_slice(added);
         slots.sort_unstable();
         slots.dedup();
-        settled_json(&slots)
+        settled_json(&slots, &self.moved_slots())
     }
 
     /// [`Self::settled`] without these slots.
     pub fn settled_without(&self, removed: &[Timestamp]) -> Option<Json> {
         let mut slots = self.settled_slots();
         slots.retain(|slot| !removed.contains(slot));
-        settled_json(&slots)
+        settled_json(&slots, &self.moved_slots())
     }
 }
 
-fn settled_json(slots: &[Timestamp]) -> Option<Json> {
-    let micros: Vec<i64> = slots.iter().map(|slot| slot.as_micros()).collect();
+/// What is added to the microseconds of a moved slot where it is stored among the settled ones. All
+/// instants are far below it. So the text is an array of numbers for every release, and for the
+/// triggers that look for a slot in it.
+const MOVED_US: i64 = 1 << 62;
+
+/// The numbers of [`Schedule::settled`], in order.
+fn stored_micros(text: Option<&str>) -> Vec<i64> {
+    let mut micros: Vec<i64> = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    micros.sort_unstable();
+    micros
+}
+
+fn settled_json(settled: &[Timestamp], moved: &[Timestamp]) -> Option<Json> {
+    let settled = settled.iter().map(|slot| slot.as_micros());
+    let micros: Vec<i64> = settled.chain(moved.iter().map(|slot| slot.as_micros() + MOVED_US)).collect();
     (!micros.is_empty()).then(|| serde_json::to_string(&micros).unwrap_or_default().into())
 }
 

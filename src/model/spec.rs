@@ -6,8 +6,10 @@ use crate::calendar::{self, Timestamp, Zone, ZoneError};
 use crate::cron::{CronError, CronUnion};
 use jiff::civil::Date;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod explained;
+mod moved;
 
 /// Shortest period of `every`, in microseconds.
 pub const PERIOD_MIN_US: i64 = 1_000_000;
@@ -48,6 +50,8 @@ pub struct CompiledSpec {
     calendar_dates: Result<Arc<[Date]>, String>,
     /// Slots that already have an outcome, in order; they are skipped.
     settled: Vec<Timestamp>,
+    /// What is known about moved slots, where slots move; see [`Self::with_moved`].
+    moves: Option<moved::Moves>,
 }
 
 #[derive(Clone, Debug)]
@@ -70,6 +74,7 @@ impl CompiledSpec {
         let zone = Zone::get(&spec.timezone)?;
         if let Some(trigger) = spec.trigger() {
             cron_rules::check_other_trigger(&spec, &trigger)?;
+            cron_rules::check_on_skip(&spec, &trigger)?;
         }
         let kind = match spec.trigger() {
             Some(Trigger::Cron(texts)) => Kind::Cron(cron_rules::compile(&spec, texts, &zone)?),
@@ -122,8 +127,27 @@ impl CompiledSpec {
             spec.calendars.first().map_or_else(|| Ok(Arc::default()), |name| Err(name.clone()));
         let text = serde_json::to_string(&spec).map_err(|error| SpecError::Invalid(error.to_string()))?;
         let (text, trigger_key) = (text.into(), spec.trigger_key().into());
-        let settled = Vec::new();
-        Ok(Self { spec, text, trigger_key, zone, kind, skip_dates, skip_days, calendar_dates, settled })
+        let (settled, moves) = (Vec::new(), None);
+        let compiled = Self {
+            spec,
+            text,
+            trigger_key,
+            zone,
+            kind,
+            skip_dates,
+            skip_days,
+            calendar_dates,
+            settled,
+            moves,
+        };
+        if compiled.moves_slots() && compiled.cron().is_some_and(CronUnion::is_too_frequent) {
+            return invalid(
+                "`on_skip` is `next_workday`, but the schedule fires more often than every five minutes; leave it \
+                 out: there are enough slots on the next workday"
+                    .to_owned(),
+            );
+        }
+        Ok(compiled)
     }
 
     /// Checks the additional rules for new specifications. Specifications that an older release
@@ -142,6 +166,7 @@ impl CompiledSpec {
         let start = Timestamp::from_micros(0);
         // Calendars change, so they don't count.
         let without_calendars = Self { calendar_dates: Ok(Arc::default()), ..self.clone() };
+        let without_calendars = without_calendars.with_moved(Vec::new(), start);
         if self.skip_days.is_none()
             || without_calendars.upcoming(start).is_some()
             || self.next(start).is_none()
@@ -253,11 +278,11 @@ impl CompiledSpec {
 
     /// The first slot after `after`, excluded dates included.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
-        let mut slot = self.next_on_grid(after)?;
-        while self.settled.binary_search(&slot).is_ok() {
-            slot = self.next_on_grid(slot)?;
+        let mut slot = self.next_on_grid(after);
+        while let Some(at) = slot.filter(|slot| self.settled.binary_search(slot).is_ok()) {
+            slot = self.next_on_grid(at);
         }
-        Some(slot)
+        self.next_moved(after, slot).or(slot)
     }
 
     fn next_on_grid(&self, after: Timestamp) -> Option<Timestamp> {
@@ -275,11 +300,11 @@ impl CompiledSpec {
 
     /// The last slot at or before `until`, excluded dates included.
     pub fn prev(&self, until: Timestamp) -> Option<Timestamp> {
-        let mut slot = self.prev_on_grid(until)?;
-        while self.settled.binary_search(&slot).is_ok() {
-            slot = self.prev_on_grid(before(slot))?;
+        let mut slot = self.prev_on_grid(until);
+        while let Some(at) = slot.filter(|slot| self.settled.binary_search(slot).is_ok()) {
+            slot = self.prev_on_grid(before(at));
         }
-        Some(slot)
+        self.prev_moved(slot, until).or(slot)
     }
 
     fn prev_on_grid(&self, until: Timestamp) -> Option<Timestamp> {
@@ -301,7 +326,7 @@ impl CompiledSpec {
         let is_in_range = |slot: &&Timestamp| **slot > after && **slot <= until;
         let settled = self.settled.iter().filter(is_in_range);
         let settled = settled.filter(|slot| self.prev_on_grid(**slot) == Some(**slot)).count();
-        self.count_on_grid(after, until).saturating_sub(settled as u64)
+        self.count_on_grid(after, until).saturating_sub(settled as u64) + self.count_moved(after, until)
     }
 
     fn count_on_grid(&self, after: Timestamp, until: Timestamp) -> u64 {
@@ -327,6 +352,17 @@ impl CompiledSpec {
         }
         let date = self.zone.local_date(slot);
         self.excludes(date).then_some(date)
+    }
+
+    /// Why slots on an excluded date are skipped, for the history.
+    pub fn exclusion(&self, date: Date) -> String {
+        match self.workday_after(date).filter(|_| self.moves_slots()) {
+            Some(workday) => format!("{date} is excluded; moved to {workday}"),
+            None if self.moves_slots() => {
+                format!("{date} is excluded, and no workday follows within a month")
+            }
+            None => format!("{date} is excluded"),
+        }
     }
 
     fn excludes(&self, date: Date) -> bool {
@@ -364,6 +400,10 @@ impl CompiledSpec {
 
     /// The first `count` slots after `after` that are not excluded.
     pub fn upcoming_slots(&self, after: Timestamp, count: usize) -> Vec<Timestamp> {
+        if self.moves_slots() && self.moves.is_none() {
+            let from = after.saturating_add(Duration::from_micros(1));
+            return self.clone().with_moved(Vec::new(), from).upcoming_slots(after, count);
+        }
         let mut slots = Vec::with_capacity(count.min(1_000));
         let mut last = after;
         while slots.len() < count
@@ -481,6 +521,7 @@ impl PartialEq for CompiledSpec {
         self.spec == other.spec
             && self.settled == other.settled
             && self.calendar_dates == other.calendar_dates
+            && self.moves == other.moves
     }
 }
 

@@ -163,7 +163,7 @@ impl<'a> Draft<'a> {
 
     fn on_time(&mut self, slot: Timestamp) {
         if let Some(date) = self.compiled_spec.excluded_on(slot) {
-            self.skip(slot, format!("{date} is excluded"));
+            self.skip(slot, self.compiled_spec.exclusion(date));
             return;
         }
         if self.unfinished_count == 0 {
@@ -284,6 +284,8 @@ impl<'a> Draft<'a> {
             run.upcoming = upcoming;
             upcoming = Some(run.slot);
         }
+        let moved = self.compiled_spec.moves_slots().then(|| self.compiled_spec.pending_after(after));
+        let settled = moved.map(|moved| self.schedule.settled_with_moved(&moved));
         FirePlan {
             schedule: self.schedule.id.clone(),
             revision: self.schedule.revision,
@@ -293,6 +295,7 @@ impl<'a> Draft<'a> {
             runs: self.runs,
             ledger: self.ledger,
             cancel_unfinished: self.cancel_unfinished,
+            settled: settled.filter(|settled| *settled != self.schedule.settled),
         }
     }
 }

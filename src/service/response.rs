@@ -5,8 +5,9 @@ use crate::calendar::Timestamp;
 use crate::model::schedule::{Tags, parse_tags};
 use crate::model::text::{shown_state, status_word};
 use crate::model::{
-    CatchUp, CronTexts, Days, Declaration, LedgerEntry, NO_DEADLINE, Overlap, Peer, Run, RunId, RunState,
-    Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome, StepRecord, StepState, WaitingCalls,
+    CatchUp, CronTexts, Days, Declaration, LedgerEntry, NO_DEADLINE, OnSkip, Overlap, Peer, Run, RunId,
+    RunState, Schedule, ScheduleId, ScheduleSpec, ScheduleStatus, SlotOutcome, StepRecord, StepState,
+    WaitingCalls,
 };
 use crate::store::ProjectStats;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,7 @@ pub struct ScheduleResponse<'a> {
     skip: &'a [String],
     skip_cron: &'a [String],
     calendars: &'a [String],
+    on_skip: Option<OnSkip>,
     skipped: Vec<Timestamp>,
     pause_after_failures: Option<u32>,
     priority: Option<u8>,
@@ -86,6 +88,7 @@ fn blank() -> ScheduleSpec {
         skip_dates: Vec::new(),
         skip_cron: Vec::new(),
         calendars: Vec::new(),
+        on_skip: None,
         skip_calendar: false,
         pause_after_failures: None,
         priority: None,
@@ -127,6 +130,7 @@ impl<'a> ScheduleResponse<'a> {
             skip: &spec.skip_dates,
             skip_cron: &spec.skip_cron,
             calendars: &spec.calendars,
+            on_skip: spec.on_skip,
             skipped: schedule.settled_slots().into_iter().filter(|slot| *slot > now).collect(),
             pause_after_failures: spec.pause_after_failures,
             priority: spec.priority,

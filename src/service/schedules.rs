@@ -458,7 +458,7 @@ fn caught_up(
     let compiled_spec = schedule.compiled_spec().map_err(Clone::clone)?;
     let spec = ScheduleSpec { catch_up, ..compiled_spec.spec().clone() };
     calendars::refuse_missing(schedule)?;
-    let overridden = CompiledSpec::new(spec)?.without(schedule.settled_slots());
+    let overridden = schedule.bound(&CompiledSpec::new(spec)?);
     let overridden = Arc::new(overridden.with_calendars_of(&compiled_spec));
     let has_any = |states: &[RunState]| -> Result<u32, Error> {
         let schedule = Some(schedule.id.clone());

@@ -88,7 +88,8 @@ fn is_due(schedule: &Schedule, compiled_spec: &CompiledSpec, slot: Timestamp) ->
 fn slot_at(schedule: &Schedule, at: Timestamp, now: Timestamp) -> Result<Vec<Timestamp>, Error> {
     let compiled_spec = schedule.spec.compiled().map_err(Clone::clone)?;
     let id = &schedule.id;
-    if compiled_spec.prev(at) != Some(at) && schedule.next_slot != Some(at) {
+    let is_moved = || schedule.compiled_spec().is_ok_and(|spec| spec.prev(at) == Some(at));
+    if compiled_spec.prev(at) != Some(at) && schedule.next_slot != Some(at) && !is_moved() {
         let before =
             compiled_spec.prev(at).map(|slot| format!("the one before is {}", compiled_spec.local(slot)));
         let after =
@@ -153,7 +154,13 @@ fn skipped_slots(
 ) -> Result<Vec<Timestamp>, Error> {
     let compiled_spec = schedule.spec.compiled().map_err(Clone::clone)?;
     let mut settled = schedule.settled_slots();
-    settled.retain(|slot| *slot > now && compiled_spec.prev(*slot) == Some(*slot));
+    let moved = schedule.moved_slots();
+    let will_move = schedule.bound(compiled_spec).without(Vec::new());
+    let is_slot = |slot: Timestamp| {
+        [&**compiled_spec, &will_move].iter().any(|spec| spec.prev(slot) == Some(slot))
+            || moved.contains(&slot)
+    };
+    settled.retain(|slot| *slot > now && is_slot(*slot));
     if settled.is_empty() {
         return Ok(settled);
     }

@@ -122,6 +122,7 @@ def test_the_shape_of_a_schedule_in_json(command: Command, client: PolosClient, 
         "start_at", "end_at", "max_runs", "pause_after_failures", "priority", "skip", "input",
         "owner", "overridden", "worker_available", "created_at", "updated_at", "days",
         "weeks", "skipped", "tags", "skip_cron", "calendars",
+        "counts", "on_skip",
     ]  # fmt: skip
     assert set(shape) == {field.name for field in fields(Schedule)}
     assert shape["input"] == {"n": 1}

@@ -7,6 +7,7 @@ use polos::model::stored_spec;
 use serde_json::{Value, json};
 
 mod explained;
+mod moved_slots;
 mod skip_days;
 
 fn at(time: &str) -> Timestamp {

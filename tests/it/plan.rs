@@ -75,8 +75,8 @@ struct Case {
 
 /// A schedule with these fields and next slot `next`, decided at `now`.
 fn when(fields: &Value, next: &str, now: &str) -> Case {
-    let compiled_spec = compiled_spec(fields);
     let schedule = schedule(Some(at(next)));
+    let compiled_spec = Arc::new(schedule.bound(&compiled_spec(fields)));
     let situation = Situation {
         now: at(now),
         horizon: at(now),
@@ -555,6 +555,52 @@ fn slots_on_days_that_an_expression_excludes_are_skipped() {
         "03-05T09:00 skipped 1",
         "03-06T09:00 claim",
     ]);
+}
+
+/// Each Friday, but not on 6 March.
+fn fridays() -> Value {
+    json!({"cron": "0 9 * * 5", "skip_dates": ["2026-03-06"], "on_skip": "next_workday",
+        "catch_up_window_us": 30 * DAY})
+}
+
+#[test]
+fn a_slot_on_an_excluded_date_is_moved_when_it_is_decided() {
+    let mut case = when(&fridays(), "03-06T09:00", "03-06T09:00");
+    let plan = case.gives(&["03-06T09:00 skipped 1"]);
+    assert_eq!(&*plan.ledger[0].reason, "2026-03-06 is excluded; moved to 2026-03-09");
+    assert_eq!(plan.next_slot, Some(at("03-09T09:00")));
+    case.schedule.next_slot = plan.next_slot;
+    case.schedule.settled = plan.settled.expect("the moved slot is kept");
+    // Whatever is excluded by then.
+    let unlisted = json!({"cron": "0 9 * * 5", "on_skip": "next_workday"});
+    for fields in [fridays(), unlisted] {
+        case.compiled_spec = Arc::new(case.schedule.bound(&compiled_spec(&fields)));
+        (case.situation.now, case.situation.horizon) = (at("03-09T09:00"), at("03-09T09:00"));
+        let plan = case.gives(&["03-09T09:00 claim"]);
+        assert_eq!(plan.next_slot, Some(at("03-13T09:00")));
+    }
+}
+
+#[test]
+fn a_date_that_is_excluded_after_its_slot_has_run_moves_nothing() {
+    let plan = when(&fridays(), "03-13T09:00", "03-13T09:00").gives(&["03-13T09:00 claim"]);
+    assert_eq!((plan.next_slot, plan.settled), (Some(at("03-20T09:00")), None));
+}
+
+#[test]
+fn a_moved_slot_can_be_caught_up() {
+    when(&fridays(), "03-06T09:00", "03-10T12:00")
+        .unwatched()
+        .gives(&["03-06T09:00 skipped 1", "03-09T09:00 claim"]);
+}
+
+#[test]
+fn a_moved_slot_at_the_time_of_another_is_one() {
+    let mut fields = fridays();
+    fields["cron"] = json!("0 9 * * 1,5");
+    let plan = when(&fields, "03-06T09:00", "03-06T09:00").gives(&["03-06T09:00 skipped 1"]);
+    assert_eq!((plan.next_slot, plan.settled), (Some(at("03-09T09:00")), None));
+    when(&fields, "03-09T09:00", "03-09T09:00").gives(&["03-09T09:00 claim"]);
 }
 
 #[test]

@@ -122,6 +122,7 @@ impl Project {
             runs: vec![planned],
             ledger: Vec::new(),
             cancel_unfinished: false,
+            settled: None,
         };
         self.commit(Command::Fire { worker: WorkerId::from("wkr_1"), plan: Box::new(plan) });
         run

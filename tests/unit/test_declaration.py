@@ -56,6 +56,7 @@ def test_defaults_are_filled_in() -> None:
         "skip_dates": None,
         "skip_cron": None,
         "calendars": None,
+        "on_skip": None,
         "pause_after_failures": None,
         "priority": None,
         "days": None,

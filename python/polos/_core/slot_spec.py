@@ -23,7 +23,7 @@ def slot_spec(schedule: Schedule, calendars: Mapping[str, Iterable[date]] | None
     calendars that it names count as slots.
     """
     spec: dict[str, Any] = {"timezone": schedule.timezone}
-    for name in ("cron", "weeks"):
+    for name in ("cron", "weeks", "on_skip"):
         value = getattr(schedule, name)
         if value is not None:
             spec[name] = value

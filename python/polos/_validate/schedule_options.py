@@ -81,8 +81,8 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
     Takes exactly one of ``cron`` (text, or a list of texts), ``every`` (seconds or ``timedelta``,
     at least 1 s), and ``at`` (aware ``datetime``), and ``timezone``, ``key``, ``overlap``,
     ``catch_up``, ``max_catch_up``, ``catch_up_window``, ``jitter``, ``start_at``, ``end_at``,
-    ``max_runs``, ``skip``, ``pause_after_failures``, ``priority``, ``days``, ``weeks``, ``tags``,
-    ``run_on_create``, and ``input``.
+    ``max_runs``, ``skip``, ``on_skip``, ``pause_after_failures``, ``priority``, ``days``,
+    ``weeks``, ``tags``, ``run_on_create``, and ``input``.
 
     Returns every name, with defaults filled in: durations as integer microseconds (``every_us``,
     ``catch_up_window_us``, ``jitter_us``), instants as integer microseconds since the epoch
@@ -136,6 +136,11 @@ def normalise_schedule(options: Mapping[str, Any], *, partial: bool = False) -> 
         spec |= {_FIELDS[name][0]: None for name in _TRIGGERS if name not in triggers}
         if triggers != ["cron"]:
             spec |= {name: None for name in _OF_CRON if name not in options}
+    if spec.get("skip_calendar") is not None and spec.get("on_skip"):
+        raise InvalidScheduleError(
+            "on_skip: `skip` is a calendar of the application, which is asked when a slot has "
+            "come; store its dates with `calendars.set`, and give the calendar's name"
+        )
     start, end = spec.get("start_at_us"), spec.get("end_at_us")
     if start is not None and end is not None and end <= start:
         raise InvalidScheduleError(
@@ -460,6 +465,7 @@ _FIELDS: dict[str, tuple[str, Any, _Check]] = {
     "end_at": ("end_at_us", None, _instant),
     "max_runs": ("max_runs", None, _count),
     "skip": ("skip_dates", None, lambda name, value: value),
+    "on_skip": ("on_skip", None, _one_of("next_workday")),
     "pause_after_failures": ("pause_after_failures", None, _count),
     "priority": ("priority", None, _priority),
     "days": ("days", None, _one_of("or", "and")),

@@ -20,7 +20,8 @@ impl CompiledSpec {
         notes.extend(self.bound_notes(after));
         notes.extend(self.skip_note(after));
         let skips = self.spec.skip_cron.iter();
-        notes.extend(skips.map(|text| format!("slots on days that match `{text}` are skipped")));
+        let what = self.what_exclusion_does();
+        notes.extend(skips.map(|text| format!("slots on days that match `{text}` {what}")));
         if self.spec.jitter_us > 0 {
             let longest = period(self.spec.jitter_us);
             notes.push(format!(
@@ -75,6 +76,10 @@ impl CompiledSpec {
         [start, end, runs].into_iter().flatten().collect()
     }
 
+    fn what_exclusion_does(&self) -> &'static str {
+        if self.moves_slots() { "move to the next workday (Monday to Friday)" } else { "are skipped" }
+    }
+
     /// The dates that are skipped from `after` on.
     fn skip_note(&self, after: Timestamp) -> Option<String> {
         if self.spec.skip_calendar {
@@ -84,13 +89,12 @@ impl CompiledSpec {
         let coming = &self.skip_dates[self.skip_dates.partition_point(|date| *date < today)..];
         let named: Vec<String> = coming.iter().take(DATES_NAMED_MAX).map(ToString::to_string).collect();
         let rest = coming.len() - named.len();
+        let what = self.what_exclusion_does();
         match named.as_slice() {
             [] => None,
-            [..] if rest > 0 => {
-                Some(format!("slots on {} and {rest} later dates are skipped", named.join(", ")))
-            }
-            [date] => Some(format!("slots on {date} are skipped")),
-            [most @ .., last] => Some(format!("slots on {} and {last} are skipped", most.join(", "))),
+            [..] if rest > 0 => Some(format!("slots on {} and {rest} later dates {what}", named.join(", "))),
+            [date] => Some(format!("slots on {date} {what}")),
+            [most @ .., last] => Some(format!("slots on {} and {last} {what}", most.join(", "))),
         }
     }
 

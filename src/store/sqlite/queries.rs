@@ -56,6 +56,8 @@ statements! {
     /// The schedule that a decision was made for, if it has not changed since. (primary key)
     DECIDED = "SELECT s.project, s.workflow, s.key, s.input, s.last_slot, s.has_kept_run \
         FROM schedule s WHERE s.id = ?1 AND s.revision = ?2 AND s.status = 'active'";
+    /// Replaces what is kept about single slots of a schedule. (primary key)
+    SET_SETTLED = "UPDATE schedule SET settled = ?2 WHERE id = ?1";
     /// Advances a schedule whose decision was just checked and that stays active. (primary key)
     MOVE_ON = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, \
         revision = revision + 1 WHERE id = ?1";

@@ -116,6 +116,9 @@ impl Batch<'_> {
                 params![plan.schedule, plan.next_slot, last_slot, created, plan.status],
             )?;
         }
+        if let Some(settled) = &plan.settled {
+            self.run(queries::SET_SETTLED, params![plan.schedule, settled])?;
+        }
         Ok(())
     }
 

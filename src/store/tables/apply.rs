@@ -126,6 +126,9 @@ impl Tables {
         row.schedule.last_slot = last_slot;
         row.schedule.run_count += created;
         row.schedule.status = plan.status;
+        if let Some(settled) = &plan.settled {
+            row.schedule.settled.clone_from(settled);
+        }
         row.schedule.revision += 1;
         self.store_schedule(row);
         for line in &plan.ledger {

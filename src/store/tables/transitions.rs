@@ -116,6 +116,9 @@ pub(in crate::store) fn upsert(
     let paused = Declaration::parse(schedule.declaration.as_deref()).and_then(|known| known.paused);
     let change = (row.compiled_spec != new.compiled_spec)
         .then(|| CadenceChange::new(schedule, &new.spec, new.next_slot, now));
+    if change.is_some() {
+        forget_moved(schedule);
+    }
     let first = first_after_return(schedule, &new.spec, new.next_slot, now);
     schedule.spec.clone_from(&new.spec);
     schedule.input.clone_from(&new.input);
@@ -306,6 +309,7 @@ pub(in crate::store) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Time
         let is_finished = schedule.status == ScheduleStatus::Finished;
         if row.compiled_spec != *compiled_spec || (is_finished && schedule.spec != *spec) {
             let change = CadenceChange::new(schedule, spec, *next_slot, now);
+            forget_moved(schedule);
             missed = change.lines;
             row.compiled_spec = Arc::clone(compiled_spec);
             schedule.next_slot = change.next_slot.filter(|_| !is_used_up(schedule, spec));
@@ -361,6 +365,13 @@ pub(in crate::store) fn patch(row: &mut StoredSchedule, patch: &Patch, now: Time
         }
     }
     missed
+}
+
+/// Drops slots that were moved: like the other coming slots, they belong to the trigger before.
+fn forget_moved(schedule: &mut Schedule) {
+    if !schedule.moved_slots().is_empty() {
+        schedule.settled = schedule.settled_with_moved(&[]);
+    }
 }
 
 /// Whether the schedule has created all runs that `spec` allows.

@@ -50,6 +50,7 @@ fn fired(project: &Project, id: &str, admission: Admission) -> RunId {
         runs: vec![planned],
         ledger: Vec::new(),
         cancel_unfinished: false,
+        settled: None,
     };
     project.commit(Command::Fire { worker: WorkerId::from("wkr_1"), plan: Box::new(plan) });
     run

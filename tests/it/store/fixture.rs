@@ -227,6 +227,7 @@ impl<'a> Fixture<'a> {
             runs,
             ledger: Vec::new(),
             cancel_unfinished: false,
+            settled: None,
         }
     }
 

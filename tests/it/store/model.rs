@@ -177,6 +177,7 @@ impl World<'_> {
             runs,
             ledger: self.ledger(),
             cancel_unfinished: self.dice.one_in(6),
+            settled: None,
         })
     }
 

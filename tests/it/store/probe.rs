@@ -111,6 +111,7 @@ fn herd(store: &dyn Store, path: Option<&Path>, now: i64, count: usize) -> Vec<(
                 }],
                 ledger: Vec::new(),
                 cancel_unfinished: false,
+                settled: None,
             };
             Command::Fire { worker: worker.clone(), plan: Box::new(plan) }
         })

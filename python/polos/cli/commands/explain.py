@@ -10,6 +10,7 @@ import typer
 from polos import schedules
 from polos.cli.ui.console import TYPED_WRONG, fail, out, out_json, styled
 from polos.cli.ui.options import Json
+from polos.cli.ui.schedule_options import OnSkip
 from polos.cli.ui.times import duration, instant, iso, now, until, when
 from polos.cli.ui.values import skipped_day
 
@@ -53,6 +54,7 @@ def explain(
     skip: Annotated[
         list[str] | None, typer.Option(metavar="DATE", help="A date to skip; repeatable.")
     ] = None,
+    on_skip: OnSkip = None,
     as_json: Json = False,
 ) -> None:
     """Explain when a schedule fires.
@@ -76,6 +78,7 @@ def explain(
         "start_at": given(instant, "--start-at", start_at, zone),
         "end_at": given(instant, "--end-at", end_at, zone),
         "jitter": given(duration, "--jitter", jitter),
+        "on_skip": on_skip,
         "skip": [skipped_day("--skip", text) for text in skip] if skip else None,
     }
     start = instant("--after", after, zone, base=base)

@@ -208,6 +208,10 @@ def _facts(schedule: Schedule) -> list[tuple[str, Cell | str | None]]:
                 ]
             ),
         ),
+        (
+            "on skip",
+            "moves to the next workday" if schedule.on_skip else None,
+        ),
         ("skipped", ", ".join(when(slot) for slot in schedule.skipped)),
         ("outcomes", _outcomes(schedule)),
         ("pauses", f"after {failures} failures in a row" if failures else None),

@@ -83,6 +83,7 @@ def schedule_json(schedule: Schedule) -> dict[str, Any]:
             "skipped": schedule.counts.skipped,
             "missed": schedule.counts.missed,
         },
+        "on_skip": schedule.on_skip,
     }
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "Jitter",
     "MaxCatchUp",
     "MaxRuns",
+    "OnSkip",
     "Overlap",
     "PauseAfterFailures",
     "Priority",
@@ -84,6 +85,10 @@ SkippedDates = Annotated[
         metavar="DAYS", help="A date to skip, 'cron:* * 1 * *', or a calendar; repeatable."
     ),
 ]
+OnSkip = Annotated[
+    str | None,
+    typer.Option(metavar="HOW", help="next_workday: slots on skipped days move."),
+]
 Tags = Annotated[
     list[str] | None,
     typer.Option("--tag", metavar="NAME=VALUE", help="A tag to find it by; repeatable."),
@@ -102,6 +107,7 @@ _REMOVABLE = (
     "end-at",
     "input",
     "max-runs",
+    "on-skip",
     "pause-after-failures",
     "priority",
     "skip",

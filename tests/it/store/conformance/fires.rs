@@ -9,6 +9,7 @@ use polos::model::{
 use polos::store::{Answer, Command, Patch, Rejection};
 
 cases! {
+    what_a_decision_keeps_about_slots_is_stored,
     a_run_that_is_claimed_ahead_has_started_at_its_slot,
     a_fire_creates_the_run_and_moves_on,
     a_run_knows_its_zone,
@@ -315,4 +316,21 @@ fn a_run_that_is_claimed_ahead_has_started_at_its_slot(fixture: &Fixture<'_>) {
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let early = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
     assert_eq!(fixture.run(&early).started_at, Some(at(60)), "not when its worker took it");
+}
+
+fn what_a_decision_keeps_about_slots_is_stored(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("k", Some(at(60))));
+    let kept = schedule.settled_with_moved(&[at(300)]);
+    let plan = FirePlan { settled: Some(kept), ..fixture.plan(&schedule, &[(at(60), Admission::Queue)]) };
+    fixture.commit_plan(at(60), plan);
+    let after = fixture.schedule(&schedule.id);
+    assert_eq!((after.moved_slots(), after.settled_slots()), (vec![at(300)], vec![]));
+    fixture.commit_plan(at(120), fixture.plan(&after, &[(at(120), Admission::Queue)]));
+    assert_eq!(fixture.schedule(&schedule.id).moved_slots(), [at(300)], "a plan without it changes nothing");
+    // A skip on request stands beside it, and a new trigger ends it.
+    let after = fixture.patch(at(130), &schedule.id, Patch { settled: vec![at(240)], ..Patch::default() });
+    assert_eq!((after.moved_slots(), after.settled_slots()), (vec![at(300)], vec![at(240)]));
+    let spec = Some((super::super::fixture::spec("*/2 * * * *"), text("another"), Some(at(360))));
+    let after = fixture.patch(at(140), &schedule.id, Patch { spec, ..Patch::default() });
+    assert_eq!((after.moved_slots(), after.settled_slots()), (vec![], vec![at(240)]));
 }

@@ -167,6 +167,7 @@ fn two_of_four(schedule: &Schedule) -> FirePlan {
         runs: vec![run(at(180), None, Admission::Queue), run(at(240), Some(at(180)), Admission::Behind)],
         ledger: vec![LedgerLine { from: at(60), until: at(120), count: 2, outcome, reason: text("why") }],
         cancel_unfinished: false,
+        settled: None,
     }
 }
 
