@@ -47,7 +47,7 @@ pub struct Line {
 
 enum WakeSignal {
     #[cfg(unix)]
-    Socket(std::os::unix::net::UnixStream),
+    Socket(Mutex<Option<std::os::unix::net::UnixStream>>),
     /// For loops that can't watch a socket: a thread that calls into the interpreter.
     Thread(crossbeam_channel::Sender<()>),
 }
@@ -57,9 +57,10 @@ impl WakeSignal {
         match self {
             #[cfg(unix)]
             Self::Socket(stream) => {
-                // A full buffer already holds a byte that wakes the loop; a closed socket has no
-                // reader.
-                let _ = std::io::Write::write(&mut &*stream, &[1]);
+                if let Some(stream) = &*stream.lock() {
+                    // A full buffer already holds a byte that wakes the loop.
+                    let _ = std::io::Write::write(&mut &*stream, &[1]);
+                }
             }
             Self::Thread(sender) => {
                 let _ = sender.send(());
@@ -104,7 +105,7 @@ pub struct Bridge {
     /// Items that were fetched but not delivered: Python had no memory for them.
     undelivered: Mutex<VecDeque<Item>>,
     #[cfg(unix)]
-    wake_socket: Option<std::os::unix::net::UnixStream>,
+    wake_socket: Mutex<Option<std::os::unix::net::UnixStream>>,
 }
 
 impl Bridge {
@@ -135,7 +136,7 @@ impl Bridge {
                 line: make(WakeSignal::Thread(sender)),
                 undelivered: Mutex::default(),
                 #[cfg(unix)]
-                wake_socket: None,
+                wake_socket: Mutex::default(),
             });
         }
         #[cfg(unix)]
@@ -144,9 +145,9 @@ impl Bridge {
             wake_signal.set_nonblocking(true)?;
             wake_socket.set_nonblocking(true)?;
             Ok(Self {
-                line: make(WakeSignal::Socket(wake_signal)),
+                line: make(WakeSignal::Socket(Mutex::new(Some(wake_signal)))),
                 undelivered: Mutex::default(),
-                wake_socket: Some(wake_socket),
+                wake_socket: Mutex::new(Some(wake_socket)),
             })
         }
         #[cfg(not(unix))]
@@ -156,10 +157,21 @@ impl Bridge {
     /// The file descriptor to watch for reading.
     fn fileno(&self) -> PyResult<i32> {
         #[cfg(unix)]
-        if let Some(wake_socket) = &self.wake_socket {
+        if let Some(wake_socket) = &*self.wake_socket.lock() {
             return Ok(std::os::fd::AsRawFd::as_raw_fd(wake_socket));
         }
-        Err(PyOSError::new_err("this bridge calls its `wake`; it has no file descriptor"))
+        Err(PyOSError::new_err("this bridge is closed, or calls its `wake`; it has no file descriptor"))
+    }
+
+    /// Closes the sockets: nothing wakes the loop any more. The loop must not watch `fileno()`.
+    fn close(&self) {
+        #[cfg(unix)]
+        {
+            if let WakeSignal::Socket(stream) = &self.line.wake_signal {
+                drop(stream.lock().take());
+            }
+            drop(self.wake_socket.lock().take());
+        }
     }
 
     /// Appends everything that has arrived, in order, as `(kind, ...)` tuples. Items that Python
@@ -167,7 +179,7 @@ impl Bridge {
     fn drain(&self, py: Python<'_>, into: &Bound<'_, PyAny>) {
         let arrived = self.line.queue.drain(|| {
             #[cfg(unix)]
-            if let Some(wake_socket) = &self.wake_socket {
+            if let Some(wake_socket) = &*self.wake_socket.lock() {
                 let mut buffer = [0_u8; 64];
                 while matches!(std::io::Read::read(&mut &*wake_socket, &mut buffer), Ok(count) if count == buffer.len())
                 {

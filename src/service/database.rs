@@ -157,9 +157,15 @@ impl Database {
         if let Some(server) = &self.server {
             server.close();
         }
+        let is_idle = has_written && has_ended;
         if let Some(file) = self.file.lock().take() {
-            file.stop_listening();
+            if is_idle {
+                file.close();
+            } else {
+                // Closing its connections would hang too.
+                file.stop_listening();
+            }
         }
-        has_written && has_ended
+        is_idle
     }
 }

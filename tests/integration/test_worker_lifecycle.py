@@ -19,6 +19,7 @@ import polos
 from polos import (
     InvalidArgumentError,
     PolosClient,
+    RunFailure,
     RunHandle,
     StoreError,
     Worker,
@@ -636,8 +637,33 @@ async def test_a_run_that_arrives_while_its_worker_closes_is_not_executed(
     bell = worker._executor.bridge.core.fileno()
     # The loop is blocked until the worker closes; the run that has arrived waits for the loop.
     handle = runs.sync.invoke(client, job)
-    while handle.sync.status() != "running" or not select.select([bell], [], [], 30)[0]:
+    poll = select.poll()  # `select.select` fails for descriptors above 1023
+    poll.register(bell, select.POLLIN)
+    while handle.sync.status() != "running" or not poll.poll(30_000):
         pass
     await worker.close()
     assert entered == []
     assert await handle.status() == "queued"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts the descriptors in /proc")
+async def test_an_exception_that_is_kept_keeps_nothing_open(tmp_path: Path) -> None:
+    kept: list[BaseException] = []
+
+    async def keep(failure: RunFailure) -> None:
+        kept.append(failure.error)
+
+    @workflow(on_failure=keep)
+    async def job(ctx: WorkflowContext) -> None:
+        raise ValueError(ctx.run_id)
+
+    async def fail() -> int:
+        client = PolosClient(tmp_path / f"{len(kept)}.db")
+        async with client, Worker(client, app="tests"):
+            with pytest.raises(ValueError, match="run_"):
+                await job.run(client)
+        return len(os.listdir("/proc/self/fd"))
+
+    counts = [await fail() for _ in range(3)]
+    assert counts[1] == counts[2]
+    assert len(kept) == 3

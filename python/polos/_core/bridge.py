@@ -53,12 +53,13 @@ class LoopBridge:
             self._watched = None
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching, and close the socket."""
         self._handle = self._start = None
         loop = self._loop()
         if self._watched is not None and loop is not None and not loop.is_closed():
             loop.remove_reader(self._watched)
         self._watched = None
+        self.core.close()
 
     def release(self) -> None:
         """Handle what has gathered, and from now on every item when it arrives."""

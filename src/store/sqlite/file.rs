@@ -6,6 +6,7 @@ use std::fmt::Write;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The identity of a file, whatever its name.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -31,6 +32,7 @@ pub(in crate::store) struct DatabaseFile {
     pub path: PathBuf,
     log: PathBuf,
     identities: [Identity; 2],
+    is_closed: AtomicBool,
 }
 
 impl DatabaseFile {
@@ -41,7 +43,7 @@ impl DatabaseFile {
             fs::metadata(path).map(|metadata| Identity::of(&metadata)).map_err(|_| replaced(path))
         };
         let identities = [identity(path)?, identity(&log)?];
-        Ok(Self { path: path.into(), log, identities })
+        Ok(Self { path: path.into(), log, identities, is_closed: AtomicBool::new(false) })
     }
 
     /// The write-ahead log, which every commit writes to.
@@ -50,9 +52,22 @@ impl DatabaseFile {
         &self.log
     }
 
+    /// From now on, nothing may use the file.
+    pub fn close(&self) {
+        self.is_closed.store(true, Ordering::Release);
+    }
+
+    /// Whether [`Self::close`] was called.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
     /// Refuses to continue if a file was deleted, moved, or replaced: what is written would be
-    /// lost.
+    /// lost. Refuses too once it is closed.
     pub fn check(&self) -> Result<(), StoreError> {
+        if self.is_closed() {
+            return Err(StoreError::Closed);
+        }
         for (path, identity) in [&self.path, &self.log].into_iter().zip(self.identities) {
             match fs::metadata(path) {
                 Ok(metadata) if Identity::of(&metadata) == identity => {}

@@ -147,6 +147,17 @@ impl SqliteStore {
         drop(self.listener.lock().take());
     }
 
+    /// Stops listening and closes all connections, whoever still refers to the store: an exception
+    /// that an application keeps refers to the run that raised it, and the run to its worker.
+    pub fn close(&self) {
+        self.stop_listening();
+        self.writer.file().close();
+        self.readers.close();
+        for lane in [&*self.writer, &self.mark, &self.guard] {
+            lane.close();
+        }
+    }
+
     /// Steps of SQLite's virtual machine that calls of this thread have taken so far. For tests.
     #[doc(hidden)]
     pub fn steps_taken() -> u64 {

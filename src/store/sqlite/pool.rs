@@ -66,6 +66,13 @@ impl Lane {
         })
     }
 
+    /// Closes the connection, unless it is in use: then it goes with the lane.
+    pub fn close(&self) {
+        if let Some(mut connection) = self.connection.try_lock() {
+            drop(connection.take());
+        }
+    }
+
     /// Bounds the log if readers keep cutting checkpoints short.
     pub fn bound_log(&self) {
         if file::log_size(&self.file) <= LOG_SIZE_MAX {
@@ -150,10 +157,17 @@ impl Pool {
     fn put_back(&self, connection: Option<Connection>) {
         let mut state = self.state.lock();
         match connection {
-            Some(connection) => state.idle.push(connection),
-            None => state.open -= 1,
+            Some(connection) if !self.file.is_closed() => state.idle.push(connection),
+            _ => state.open -= 1,
         }
         drop(state);
         self.returned.notify_one();
+    }
+
+    /// Closes the connections; those in use are closed when they are put back.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.open -= state.idle.len();
+        state.idle.clear();
     }
 }
