@@ -265,7 +265,7 @@ fn columns_may_be_altered_under_a_running_worker() {
         &Server::shared().url,
         &format!(
             "DO $$ DECLARE c record; BEGIN FOR c IN SELECT table_name, column_name FROM information_schema.columns \
-             WHERE table_schema = '{schema}' AND data_type = 'text' AND column_name NOT IN ('state', 'tags') LOOP EXECUTE format('ALTER TABLE {schema}.%I \
+             WHERE table_schema = '{schema}' AND data_type = 'text' AND column_name NOT IN ('state', 'tags', 'origin', 'fate') LOOP EXECUTE format('ALTER TABLE {schema}.%I \
              ALTER COLUMN %I TYPE varchar COLLATE \"C\"', c.table_name, c.column_name); END LOOP; END $$"
         ),
     );

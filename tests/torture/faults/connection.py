@@ -222,7 +222,8 @@ def alter_columns(server: Server, kind: str) -> None:
         " ON t.schemaname = c.table_schema AND t.tablename = c.table_name"
         " WHERE c.table_schema = 'polos' AND c.data_type IN ('text', 'character varying')"
         # PostgreSQL doesn't change the type of a column in an index's or a trigger's condition.
-        " AND c.column_name NOT IN ('state', 'tags') AND c.is_generated = 'NEVER' GROUP BY 1"
+        " AND c.column_name NOT IN ('state', 'tags', 'origin', 'fate')"
+        " AND c.is_generated = 'NEVER' GROUP BY 1"
     )
     for table, changes in rows:
 
