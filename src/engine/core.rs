@@ -1,6 +1,7 @@
 //! The engine of one worker: each tick settles claims, heartbeats, refreshes peers, decides slots,
 //! claims runs, and starts them. It owns no thread and no clock.
 
+mod calendars;
 mod claims;
 mod deadline;
 mod health;
@@ -21,6 +22,7 @@ use crate::engine::permits::Permits;
 use crate::engine::vitals::{Stage, Vitals};
 use crate::model::WorkerId;
 use crate::store::{Answer, Command, Rejection, StoreError, StoreReads, StoreWrites};
+use calendars::MissingCalendars;
 use claims::Claims;
 use health::Health;
 use hooks::Hooks;
@@ -77,6 +79,7 @@ pub struct Engine<W, D> {
     vitals: Arc<Vitals>,
     metrics: Arc<Metrics>,
     hooks: Hooks,
+    calendars: MissingCalendars,
 }
 
 impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
@@ -115,6 +118,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             vitals: Arc::new(Vitals::new()),
             metrics,
             hooks,
+            calendars: MissingCalendars::default(),
         }
     }
 
@@ -364,6 +368,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             }
             has_more |= self.fire_due(now)?;
             if !has_more {
+                self.tend_calendars(now)?;
                 has_more = self.recompute(now)? || self.prune(now)? || self.wake_stuck_parents(now)?;
             }
             self.health.last_look = Some(now);

@@ -5,9 +5,9 @@ use super::response::to_json;
 use super::runs::shortened;
 use super::schedules::EDIT_TRIES_MAX;
 use crate::error::Error;
-use crate::model::stored_calendar::{self, MISSING, StoredCalendar, objection_to_name, stored_dates};
-use crate::model::{Schedule, ScheduleStatus, StoredSpec};
-use crate::store::{Command, Page, Patch, Rejection, StoreWrites, attach_calendars};
+use crate::model::stored_calendar::{self, StoredCalendar, objection_to_name, stored_dates};
+use crate::model::{Schedule, StoredSpec};
+use crate::store::{Command, Page, Rejection, StoreWrites, mending};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -90,43 +90,22 @@ pub(super) fn set(context: &RequestContext, name: &Arc<str>, dates: &[String]) -
     }
     let dates = Some(stored_dates(dates).map_err(Error::Argument)?);
     commit(context, name, dates)?;
-    let mut after = None;
+    let mut page = Page { limit: PAGE, after: None };
     loop {
-        let page = Page { limit: PAGE, after };
-        let mut schedules = context.reads.schedules_with_calendars(&context.project, &page)?;
-        after = schedules.last().map(|schedule| schedule.id.to_string());
-        let is_last = schedules.len() < PAGE;
-        schedules.retain(|schedule| {
-            schedule.status == ScheduleStatus::Broken
-                && schedule.note.as_deref().is_some_and(|note| note.starts_with(MISSING))
-        });
-        attach_calendars(&*context.reads, &context.project, &mut schedules)?;
-        for schedule in &schedules {
-            mend(context, schedule)?;
+        let (commands, after) = mending(&*context.reads, &context.project, &page)?;
+        if !commands.is_empty() {
+            for outcome in context.writes.commit(&commands, context.now())? {
+                match outcome {
+                    // Somebody else has changed or deleted it meanwhile.
+                    Ok(_) | Err(Rejection::Stale | Rejection::ScheduleNotFound(_)) => {}
+                    Err(rejection) => return Err(rejection.into()),
+                }
+            }
         }
-        if is_last {
+        if after.is_none() {
             return get(context, name);
         }
-    }
-}
-
-/// Makes the schedule active again if no calendar is missing any more. What was due meanwhile
-/// follows its catch-up policy, as after a pause.
-fn mend(context: &RequestContext, schedule: &Schedule) -> Result<(), Error> {
-    if schedule.spec.compiled().map_or(true, |spec| spec.missing_calendar().is_some()) {
-        return Ok(());
-    }
-    let status = if schedule.next_slot.is_some() { ScheduleStatus::Active } else { ScheduleStatus::Finished };
-    let command = Command::PatchSchedule {
-        project: Arc::clone(&context.project),
-        id: schedule.id.clone(),
-        revision: Some(schedule.revision),
-        patch: Box::new(Patch { status: Some(status), note: Some(None), ..Patch::default() }),
-    };
-    match context.writes.commit(&[command], context.now())?.remove(0) {
-        // Somebody else has changed or deleted it meanwhile.
-        Ok(_) | Err(Rejection::Stale | Rejection::ScheduleNotFound(_)) => Ok(()),
-        Err(rejection) => Err(rejection.into()),
+        page.after = after;
     }
 }
 

@@ -1,7 +1,8 @@
 //! Stored calendars: who reads schedules to decide about their slots reads the calendars too.
 
-use super::{DueSchedule, StoreError, StoreReads};
-use crate::model::{Schedule, stored_calendar};
+use super::{Command, DueSchedule, Page, Patch, ScheduleFilter, StoreError, StoreReads};
+use crate::model::{Schedule, ScheduleStatus, stored_calendar};
+use std::sync::Arc;
 
 /// Tells the schedules the dates of the calendars that they name. Reads nothing if they name none.
 ///
@@ -29,4 +30,36 @@ pub fn attach_calendars_to_due(
     due: &mut [DueSchedule],
 ) -> Result<(), StoreError> {
     attach_calendars(reads, project, due.iter_mut().map(|due| &mut due.schedule))
+}
+
+/// Of a page of broken schedules, makes those active again that were broken because a calendar did
+/// not exist, and whose calendars exist now. What was due meanwhile follows their catch-up policy,
+/// as after a pause. The second value continues with the next page; `None` after the last.
+pub fn mending(
+    reads: &dyn StoreReads,
+    project: &Arc<str>,
+    page: &Page,
+) -> Result<(Vec<Command>, Option<String>), StoreError> {
+    let filter = ScheduleFilter { status: Some(ScheduleStatus::Broken), ..ScheduleFilter::default() };
+    let mut schedules = reads.schedules(project, &filter, page)?;
+    let after = schedules.last().map(|schedule| schedule.id.to_string());
+    let after = after.filter(|_| schedules.len() == page.limit);
+    schedules.retain(|schedule| {
+        schedule.note.as_deref().is_some_and(|note| note.starts_with(stored_calendar::MISSING))
+    });
+    attach_calendars(reads, project, &mut schedules)?;
+    schedules.retain(|schedule| {
+        schedule.spec.compiled().is_ok_and(|compiled_spec| compiled_spec.missing_calendar().is_none())
+    });
+    let commands = schedules.into_iter().map(|schedule| {
+        let is_over = schedule.next_slot.is_none();
+        let status = if is_over { ScheduleStatus::Finished } else { ScheduleStatus::Active };
+        Command::PatchSchedule {
+            project: Arc::clone(project),
+            id: schedule.id,
+            revision: Some(schedule.revision),
+            patch: Box::new(Patch { status: Some(status), note: Some(None), ..Patch::default() }),
+        }
+    });
+    Ok((commands.collect(), after))
 }

@@ -29,7 +29,7 @@ mod transaction;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod transfer;
 
-pub use calendars::{attach_calendars, attach_calendars_to_due};
+pub use calendars::{attach_calendars, attach_calendars_to_due, mending};
 pub use command::{Answer, Codes, Command, Outcome, Patch, Rejection, Suspects, UpsertOutcome, Upserted};
 pub use effects::Effect;
 pub use error::StoreError;

@@ -1251,6 +1251,23 @@ fn a_schedule_whose_calendar_is_missing_is_marked_broken_once_and_runs_nothing()
     assert!(runs(&store).is_empty());
 }
 
+#[test]
+fn a_schedule_continues_whose_calendar_was_set_before_it_was_marked_broken() {
+    let store = MemoryStore::new();
+    let spec = json!({"cron": "* * * * *", "overlap": "allow", "calendars": ["holidays"]});
+    let id = create(&store, "k", &spec, "10:00:30");
+    let mut first = Worker::new(&store, "a", "10:00:30");
+    first.until("10:01:30");
+    assert_eq!(schedule(&store, &id).status, ScheduleStatus::Broken);
+    // As by a process that died before it looked which schedules are broken.
+    set_calendar(&store, "[]", "10:01:30");
+    let mut second = Worker::new(&store, "b", "10:01:30");
+    second.until("10:02:30");
+    assert_eq!(schedule(&store, &id).status, ScheduleStatus::Active);
+    assert_eq!(schedule(&store, &id).note, None);
+    assert_eq!(runs(&store).len(), 2, "the slot that was due, by its catch-up policy, and the next");
+}
+
 // ---- draining and deregistering --------------------------------------------------------------
 
 #[test]

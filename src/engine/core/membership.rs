@@ -4,7 +4,7 @@ use super::maintenance::Recomputation;
 use super::{Engine, Phase};
 use crate::clock::Now;
 use crate::engine::dispatcher::{Dispatcher, Notice, Stop, StopReason};
-use crate::model::{NewRun, WorkerEntry, WorkerId, stored_calendar};
+use crate::model::{NewRun, WorkerEntry, WorkerId};
 use crate::store::{Answer, Command, Rejection, StoreError, StoreWrites};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -77,7 +77,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         self.membership.is_registered = true;
         self.vitals.update(|signs| signs.is_registered = true);
         self.note_reconciled(answer, now);
-        self.warn_about_missing_calendars()?;
+        self.calendars.note_registered();
         self.claims.must_look_for_held = true;
         self.dispatcher.emit(Notice::Registered(self.membership.worker.clone()));
         self.note_alive(now.mono);
@@ -86,30 +86,6 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         self.scheduling.watching_since = self.scheduling.watching_since.min(now.wall);
         self.scheduling.is_next_work_stale = true;
         self.peers.must_refresh = true;
-        Ok(())
-    }
-
-    /// Declarations may name calendars that nobody has created yet. Their schedules can't be
-    /// decided until then.
-    fn warn_about_missing_calendars(&self) -> Result<(), StoreError> {
-        let declared = self.config.declared.iter();
-        let named = declared.filter_map(|new| Some((new, new.spec.compiled().ok()?)));
-        let named: Vec<_> = named.filter(|(_, spec)| !spec.spec().calendars.is_empty()).collect();
-        if named.is_empty() {
-            return Ok(());
-        }
-        let found = self.reads.calendars(&self.config.project, None)?;
-        for (new, spec) in named {
-            let is_missing = |name: &&String| !found.iter().any(|calendar| *calendar.name == ***name);
-            for name in spec.spec().calendars.iter().filter(is_missing) {
-                self.dispatcher.emit(Notice::Advice(format!(
-                    "the schedule of `{}` (key `{}`): {}",
-                    new.workflow,
-                    new.key,
-                    stored_calendar::missing(name)
-                )));
-            }
-        }
         Ok(())
     }
 

@@ -217,6 +217,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         };
         if let Some(name) = compiled_spec.missing_calendar() {
             let reason = stored_calendar::missing(name);
+            self.calendars.note_broken();
             self.dispatcher.emit(Notice::ScheduleBroken(schedule.id.clone(), reason.clone()));
             return Ok(Some(self.breaking(schedule.id.clone(), Some(schedule.revision), reason)));
         }
