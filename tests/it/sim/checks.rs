@@ -945,7 +945,10 @@ impl Checks {
             if let Some(pair) = history.windows(2).find(|pair| pair[0].until >= pair[1].from) {
                 self.fail(format_args!("slots of {row:?} with two outcomes: {pair:#?}"));
             }
-            let last = history.last().map_or(first, |line| line.until);
+            // `max_runs` may finish a schedule before slots that were skipped on request.
+            let settled = row.settled_slots();
+            let mut decided = history.iter().rev().filter(|line| settled.binary_search(&line.until).is_err());
+            let last = decided.next().map_or(first, |line| line.until);
             let end = row.next_slot.map_or(last, |next| Timestamp::from_micros(next.as_micros() - 1));
             // Skips of coming slots are on record already.
             history.retain(|line| line.from <= end);
