@@ -129,6 +129,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         self.claims.has_unknown = false;
         let mut has_stale = false;
         let mut has_cancelled = false;
+        let mut is_gone = false;
         let mut claimed = Vec::with_capacity(commands.len());
         let mut missed = Vec::new();
         for ((command, schedule), outcome) in commands.iter().zip(&schedules).zip(outcomes) {
@@ -147,19 +148,21 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
                     missed.extend(missed_by(command, schedule));
                 }
                 Ok(_) => {}
-                Err(Rejection::WorkerGone) => {
-                    self.lose_everything();
-                    return Ok(true);
-                }
+                // Decisions beside it that claim nothing have taken effect all the same.
+                Err(Rejection::WorkerGone) => is_gone = true,
                 Err(Rejection::Stale) => has_stale = true,
                 Err(rejection) => self.set_aside(command, &rejection, now)?,
             }
         }
-        self.accept_claims(claimed, now);
+        if is_gone {
+            self.lose_everything();
+        } else {
+            self.accept_claims(claimed, now);
+        }
         if !missed.is_empty() {
             self.dispatcher.emit(Notice::Missed(missed));
         }
-        Ok(is_full || has_stale || has_cancelled)
+        Ok(is_gone || is_full || has_stale || has_cancelled)
     }
 
     /// Decides a batch of due schedules, of our shard first, then of all. The shards of others are
