@@ -222,7 +222,9 @@ def alter_columns(server: Server, kind: str) -> None:
         " ON t.schemaname = c.table_schema AND t.tablename = c.table_name"
         " WHERE c.table_schema = 'polos' AND c.data_type IN ('text', 'character varying')"
         # PostgreSQL doesn't change the type of a column in an index's or a trigger's condition.
-        " AND c.column_name NOT IN ('state', 'tags', 'origin', 'fate')"
+        " AND c.column_name <> 'state' AND NOT EXISTS (SELECT FROM pg_depend d"
+        " WHERE d.classid = 'pg_trigger'::regclass AND d.refobjsubid = c.ordinal_position"
+        " AND d.refobjid = format('%I.%I', c.table_schema, c.table_name)::regclass)"
         " AND c.is_generated = 'NEVER' GROUP BY 1"
     )
     for table, changes in rows:
