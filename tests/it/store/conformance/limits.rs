@@ -428,7 +428,7 @@ fn no_period_holds_more_claims_than_the_rate(fixture: &Fixture<'_>) {
 
 fn claims_in_quick_succession_return_no_token_early(fixture: &Fixture<'_>) {
     with_limit(fixture, rate("mail", 10, 640));
-    for n in 0..11 {
+    for n in 0..12 {
         queue(fixture, n, &format!("run_{n:02}"), "w", "global");
     }
     let claim = |second| fixture.claim_up_to(at(second), 1).len();
@@ -441,6 +441,7 @@ fn claims_in_quick_succession_return_no_token_early(fixture: &Fixture<'_>) {
         assert_eq!(claim(second), 0, "{second}: less than a period after the first claim");
     }
     assert_eq!(claim(20 + 640 + 20), 1, "the first token has returned");
+    assert_eq!(claim(20 + 640 + 21), 0, "the others have not");
 }
 
 fn the_next_work_waits_for_a_token(fixture: &Fixture<'_>) {
