@@ -41,7 +41,7 @@ def due_within_a_day(**spec: Any) -> list[Due]:
         "created_at": 0, "updated_at": 0, "worker_available": True,
     }  # fmt: skip
     found = Schedule._from_core(core | spec)
-    return reading._slots_of([found], NOW + timedelta(days=1))
+    return reading._slots_of([found], NOW + timedelta(days=1), {})
 
 
 def multiples(seconds: int) -> list[datetime]:

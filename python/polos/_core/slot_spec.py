@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from polos.models import Schedule
 
-__all__ = ["slot_spec"]
+__all__ = ["skipped_dates", "slot_spec"]
 
 
 def slot_spec(schedule: Schedule, calendars: Mapping[str, Iterable[date]] | None = None) -> str:
@@ -35,11 +35,15 @@ def slot_spec(schedule: Schedule, calendars: Mapping[str, Iterable[date]] | None
         instant = getattr(schedule, name)
         if instant is not None:
             spec[f"{name}_us"] = to_micros(instant)
-    dates = {*(schedule.skip or ())}
-    for name in schedule.calendars:
-        dates.update((calendars or {}).get(name, ()))
+    dates = skipped_dates(schedule, calendars or {})
     if dates:
         spec["skip_dates"] = sorted(day.isoformat() for day in dates)
     if schedule.skip_cron:
         spec["skip_cron"] = [text.removeprefix("cron:") for text in schedule.skip_cron]
     return json.dumps(spec)
+
+
+def skipped_dates(schedule: Schedule, calendars: Mapping[str, Iterable[date]]) -> set[date]:
+    """Return the dates that a schedule skips, with those of the stored calendars that it names."""
+    dates = set(schedule.skip or ())
+    return dates.union(*(calendars.get(name, ()) for name in schedule.calendars))

@@ -7,7 +7,6 @@ lookup is made once for all of them, and its result is kept for some seconds.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta, timezone
@@ -18,7 +17,7 @@ from polos import _polos, backfills, calendars, limits, runs, schedules, workers
 from polos._core.instants import from_micros, to_micros
 from polos._core.own_thread import in_own_thread
 from polos._core.real_datetime import date, datetime
-from polos._core.slot_spec import slot_spec
+from polos._core.slot_spec import skipped_dates, slot_spec
 from polos._overview import _stuck_parents, overview
 from polos.client import PolosClient
 from polos.dashboard import charts
@@ -175,23 +174,19 @@ async def calendar_dates(client: PolosClient, found: Sequence[Schedule]) -> Cale
     return {calendar.name: calendar.dates for calendar in await calendars.list(client)}
 
 
-def next_slots(
-    schedule: Schedule, count: int, dates: CalendarDates | None = None
-) -> list[datetime]:
+def next_slots(schedule: Schedule, count: int, dates: CalendarDates) -> list[datetime]:
     """Return the next slots; the first is the one that the schedule waits for."""
     first = schedule.upcoming
     if first is None:
         return []
     try:
-        later = _polos.spec_slots(slot_spec(schedule, dates or {}), count - 1, to_micros(first))
+        later = _polos.spec_slots(slot_spec(schedule, dates), count - 1, to_micros(first))
     except PolosError:  # a zone unknown to this machine
         return [first]
     return [first, *(from_micros(slot).astimezone(first.tzinfo) for slot in later)]
 
 
-def _slots_of(
-    found: list[Schedule], until: datetime, dates: CalendarDates | None = None
-) -> list[charts.Due]:
+def _slots_of(found: list[Schedule], until: datetime, dates: CalendarDates) -> list[charts.Due]:
     """Return all slots of these schedules before ``until``; dense ones are counted per
     quarter-hour.
     """
@@ -200,20 +195,22 @@ def _slots_of(
     for schedule in found:
         if schedule.upcoming is None:
             continue
-        spec = slot_spec(schedule, dates or {})
+        spec = slot_spec(schedule, dates)
         # Many schedules share few cron expressions.
         mark = (spec, schedule.upcoming)
         if mark not in known:
-            known[mark] = _slots_until(schedule, spec, until)
+            known[mark] = _slots_until(schedule, spec, until, dates)
         slots += [charts.Due(schedule.workflow, slot, count) for slot, count in known[mark]]
     return slots
 
 
-def _slots_until(schedule: Schedule, spec: str, until: datetime) -> list[tuple[datetime, int]]:
+def _slots_until(
+    schedule: Schedule, spec: str, until: datetime, dates: CalendarDates
+) -> list[tuple[datetime, int]]:
     first = schedule.upcoming
     assert first is not None
     if schedule.every is not None and schedule.every < charts.CELL:
-        return _counted(schedule, spec, schedule.every, first, until)
+        return _counted(schedule, schedule.every, first, until, skipped_dates(schedule, dates))
     # Anything else has at most one slot a minute.
     slots, number = [first], 16
     while slots[-1] < until:
@@ -229,10 +226,9 @@ def _slots_until(schedule: Schedule, spec: str, until: datetime) -> list[tuple[d
 
 
 def _counted(
-    schedule: Schedule, spec: str, every: timedelta, first: datetime, until: datetime
+    schedule: Schedule, every: timedelta, first: datetime, until: datetime, excluded: set[date]
 ) -> list[tuple[datetime, int]]:
     """Return the slots of an interval, counted per quarter-hour instead of listed."""
-    excluded = set(map(date.fromisoformat, json.loads(spec).get("skip_dates", ())))
     end = until if schedule.end_at is None else min(until, schedule.end_at)
     counts = []
     slot = first.astimezone(timezone.utc)
