@@ -7,7 +7,7 @@ use super::queries::{self, Sql};
 use super::rows::{Args, count_to_sql};
 use crate::calendar::Timestamp;
 use crate::model::text::{origin_word, outcome_word, state_word, status_word, step_word};
-use crate::model::{Run, RunId, ScheduleId, StepRecord, WorkerId};
+use crate::model::{Run, RunId, Schedule, ScheduleId, StepRecord, WorkerId};
 use crate::store::Answer;
 use crate::store::limits::WorkflowRow;
 use crate::store::tables::transitions::StoredSchedule;
@@ -274,17 +274,36 @@ fn micros(time: Option<Timestamp>) -> Option<i64> {
 }
 
 /// Whether what users define of a schedule is unchanged, so that only the columns of
-/// [`advanced_schedule_args`] may differ.
+/// [`advanced_schedule_args`] may differ. Names every field, so that a new one is not forgotten.
 fn has_same_definition(stored: &StoredSchedule, row: &StoredSchedule) -> bool {
-    let (old, new) = (&stored.schedule, &row.schedule);
+    let Schedule {
+        id,
+        project,
+        workflow,
+        key,
+        owner,
+        spec,
+        input,
+        tags,
+        declaration,
+        created_at,
+        status: _,
+        note: _,
+        next_slot: _,
+        last_slot: _,
+        run_count: _,
+        failure_count: _,
+        attended_from: _,
+        updated_at: _,
+        revision: _,
+        settled: _,
+        counts: _, // kept by triggers
+    } = &row.schedule;
+    let old = &stored.schedule;
     stored.compiled_spec == row.compiled_spec
-        && old.spec == new.spec
-        && old.input == new.input
-        && old.tags == new.tags
-        && old.declaration == new.declaration
-        && old.owner == new.owner
-        && old.created_at == new.created_at
-        && (&old.project, &old.workflow, &old.key) == (&new.project, &new.workflow, &new.key)
+        && (&old.id, &old.project, &old.workflow, &old.key) == (id, project, workflow, key)
+        && (&old.owner, &old.spec, &old.input) == (owner, spec, input)
+        && (&old.tags, &old.declaration, &old.created_at) == (tags, declaration, created_at)
 }
 
 /// The columns of schedules that a fire or a pause may change, the id first.
