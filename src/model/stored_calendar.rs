@@ -83,11 +83,10 @@ pub fn missing(name: &str) -> String {
     )
 }
 
-/// The calendars that the schedules name, without repetitions.
-pub fn named<'s>(schedules: impl IntoIterator<Item = &'s Schedule>) -> Vec<Arc<str>> {
+/// The calendars that the specifications name, without repetitions.
+pub fn named<'s>(specs: impl IntoIterator<Item = &'s StoredSpec>) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();
-    for schedule in schedules {
-        let Ok(compiled_spec) = schedule.spec.compiled() else { continue };
+    for compiled_spec in specs.into_iter().filter_map(|spec| spec.compiled().ok()) {
         for name in &compiled_spec.spec().calendars {
             if !names.iter().any(|known| **known == **name) {
                 names.push(name.as_str().into());
@@ -95,6 +94,11 @@ pub fn named<'s>(schedules: impl IntoIterator<Item = &'s Schedule>) -> Vec<Arc<s
         }
     }
     names
+}
+
+/// Whether the schedule names the calendar.
+pub fn is_named_by(schedule: &Schedule, name: &str) -> bool {
+    schedule.spec.fields().is_some_and(|fields| fields.calendars.iter().any(|each| each == name))
 }
 
 /// Tells the schedules the dates of the calendars that they name. Schedules with equal

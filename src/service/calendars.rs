@@ -64,15 +64,7 @@ pub(super) fn check_named<'s>(
     context: &RequestContext,
     specs: impl IntoIterator<Item = &'s StoredSpec>,
 ) -> Result<(), Error> {
-    let specs = specs.into_iter().filter_map(|spec| spec.compiled().ok());
-    let mut names: Vec<Arc<str>> = Vec::new();
-    for spec in specs {
-        for name in &spec.spec().calendars {
-            if !names.iter().any(|known| **known == **name) {
-                names.push(name.as_str().into());
-            }
-        }
-    }
+    let names = stored_calendar::named(specs);
     if names.is_empty() {
         return Ok(());
     }
@@ -133,9 +125,7 @@ fn in_use(context: &RequestContext, name: &str) -> Result<String, Error> {
         let schedules = context.reads.schedules_with_calendars(&context.project, &page)?;
         after = schedules.last().map(|schedule| schedule.id.to_string());
         let is_last = schedules.len() < PAGE;
-        found.extend(schedules.into_iter().filter(|schedule| {
-            schedule.spec.fields().is_some_and(|fields| fields.calendars.iter().any(|each| each == name))
-        }));
+        found.extend(schedules.into_iter().filter(|schedule| stored_calendar::is_named_by(schedule, name)));
         if is_last || found.len() > NAMED_MAX {
             break;
         }
@@ -153,7 +143,7 @@ fn in_use(context: &RequestContext, name: &str) -> Result<String, Error> {
     ))
 }
 
-/// The note of a schedule whose calendar is missing.
+/// Refuses a schedule whose calendar is missing.
 pub(super) fn refuse_missing(schedule: &Schedule) -> Result<(), Error> {
     let compiled_spec = schedule.spec.compiled().map_err(Clone::clone)?;
     match compiled_spec.missing_calendar() {

@@ -222,7 +222,7 @@ fn served_workflows(context: &RequestContext) -> Result<std::collections::HashSe
 fn show(context: &RequestContext, schedules: &[Schedule]) -> Result<Vec<String>, Error> {
     let (served, now) = (served_workflows(context)?, context.now());
     let mut schedules = Cow::Borrowed(schedules);
-    if !named(schedules.iter()).is_empty() {
+    if !named(schedules.iter().map(|schedule| &schedule.spec)).is_empty() {
         attach_calendars(&*context.reads, &context.project, schedules.to_mut())?;
     }
     Ok(schedules

@@ -14,7 +14,7 @@ pub fn attach_calendars<'s>(
     schedules: impl IntoIterator<Item = &'s mut Schedule>,
 ) -> Result<(), StoreError> {
     let mut schedules: Vec<&mut Schedule> = schedules.into_iter().collect();
-    let names = stored_calendar::named(schedules.iter().map(|schedule| &**schedule));
+    let names = stored_calendar::named(schedules.iter().map(|schedule| &schedule.spec));
     if names.is_empty() {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 
 use super::rows::Tables;
 use crate::calendar::Timestamp;
-use crate::model::{Json, Schedule, StoredCalendar};
+use crate::model::{Json, Schedule, StoredCalendar, stored_calendar};
 use crate::store::{Answer, Rejection};
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ impl Tables {
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
         let in_use = || self.schedules_with_calendars(project, None, usize::MAX);
-        if dates.is_none() && in_use().iter().any(|schedule| names(schedule, name)) {
+        if dates.is_none() && in_use().iter().any(|schedule| stored_calendar::is_named_by(schedule, name)) {
             return Err(Rejection::CalendarInUse(Arc::clone(name)));
         }
         let calendar = dates.map(|dates| StoredCalendar::from_row(Arc::clone(name), dates, now));
@@ -51,8 +51,4 @@ impl Tables {
             |schedule: &&Schedule| schedule.spec.fields().is_some_and(|fields| !fields.calendars.is_empty());
         schedules.filter(named).take(limit).cloned().collect()
     }
-}
-
-fn names(schedule: &Schedule, name: &str) -> bool {
-    schedule.spec.fields().is_some_and(|fields| fields.calendars.iter().any(|each| each == name))
 }
