@@ -136,8 +136,8 @@ MICRO = ["--locked", "--package", "polos-benches", "--bench", "micro"]
 def _micro() -> str:
     """Build the program with the Rust micro-benchmarks."""
     say("building the micro-benchmarks, some minutes the first time")
-    said = run(["cargo", "bench", *MICRO, "--no-run", "--message-format=json"])
-    for line in said.splitlines():
+    output = run(["cargo", "bench", *MICRO, "--no-run", "--message-format=json"])
+    for line in output.splitlines():
         message = json.loads(line)
         if message.get("executable") and message["target"]["name"] == "micro":
             return str(message["executable"])
@@ -146,8 +146,8 @@ def _micro() -> str:
 
 def _crates() -> str:
     """Return the versions of the crates that are compared."""
-    said = run(["cargo", "metadata", "--locked", "--format-version", "1"])
-    packages = json.loads(said)["packages"]
+    output = run(["cargo", "metadata", "--locked", "--format-version", "1"])
+    packages = json.loads(output)["packages"]
     wanted = ("cron", "croner", "cronexpr", "chrono-tz", "criterion")
     found = {package["name"]: package["version"] for package in packages}
     return ", ".join(f"{name} {found[name]} (crate)" for name in wanted)

@@ -105,13 +105,13 @@ def case_table(row: Row, case: Case, results: Results) -> str:
 
 def disk(result: CaseResult) -> str:
     """Describe the results of the disk probe."""
-    said = []
+    output = []
     if result.probes_ms:
         low, high = min(result.probes_ms), max(result.probes_ms)
-        said.append(f"a synced write of 4 KiB took {low:.2g} to {high:.2g} ms")
+        output.append(f"a synced write of 4 KiB took {low:.2g} to {high:.2g} ms")
     if result.thrown:
-        said.append(f"{result.thrown} rounds thrown away, in which that changed twofold")
-    return f" ({'; '.join(said)})" if said else ""
+        output.append(f"{result.thrown} rounds thrown away, in which that changed twofold")
+    return f" ({'; '.join(output)})" if output else ""
 
 
 def side_table(figures: tuple[Figure, ...], case: Case, results: Results) -> str:

@@ -164,7 +164,7 @@ def launch(environment: Environment, side: Side, folder: Path) -> dict[str, Any]
         raise SideError(f"no result within {side.timeout:.0f} s") from None
     lines = done.stdout.strip().splitlines()
     if done.returncode or not lines:
-        said = (done.stderr.strip() or f"code {done.returncode}")[-1500:]
-        raise (TooLateError if "--lead" in said else SideError)(said)
+        output = (done.stderr.strip() or f"code {done.returncode}")[-1500:]
+        raise (TooLateError if "--lead" in output else SideError)(output)
     figures: dict[str, Any] = json.loads(lines[-1])
     return figures

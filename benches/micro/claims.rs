@@ -1,7 +1,8 @@
-//! Batches of 500 in SQLite, each in one transaction with one sync: due slots fired, queued runs claimed,
-//! without a limit and under one. Beside them bare statements: one row inserted and one advanced for each.
+//! Batches of 500 on SQLite, each in one transaction with one sync: due slots that are fired, and
+//! queued runs that are claimed, with and without a limit. The baseline is bare statements that insert
+//! one row and advance one row for each.
 //!
-//! In the folder `BENCH_FOLDER`; a RAM disk shows our own work, a disk shows its syncs.
+//! The files are in `BENCH_FOLDER`: on a RAM disk the work of polos dominates, on a disk the syncs do.
 
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput};
@@ -87,7 +88,7 @@ fn schedule(number: usize) -> NewSchedule {
     }
 }
 
-/// Looks up 500 due schedules, decides that each runs, and commits.
+/// Reads 500 due schedules, fires each, and commits.
 fn fire(group: &mut BenchmarkGroup<'_, WallTime>, store: &dyn Store) {
     one(store, Command::UpsertSchedules((0..STORED).map(schedule).collect()), at(0));
     let mut hour = HOUR;
@@ -133,7 +134,7 @@ fn fire_plan(schedule: ScheduleId, revision: i64, last_slot: Option<Timestamp>, 
     Command::Fire { worker: WorkerId::from("wkr_1"), plan: Box::new(plan) }
 }
 
-/// Claims 500 queued runs. Those claimed before end first: a limit counts what is running.
+/// Claims 500 queued runs. Completes the previous ones first, since a limit counts running runs.
 fn claim(group: &mut BenchmarkGroup<'_, WallTime>, store: &dyn Store, workflow: &str, name: &str) {
     let mut made = 0_usize;
     let mut queue = || {

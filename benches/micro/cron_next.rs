@@ -1,4 +1,4 @@
-//! The next time after a random instant, in New York and in UTC.
+//! Finds the next time after a random instant, in New York and in UTC.
 
 use super::expressions::{EXPRESSIONS, instants};
 use super::floor;
@@ -10,7 +10,7 @@ use polos::cron::CronExpr;
 use std::hint::black_box;
 use std::str::FromStr;
 
-/// Calls `next` with one of `instants` after the other.
+/// Calls `next` with each of `instants` in turn.
 fn cycle<I: Copy, O>(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,
@@ -27,7 +27,7 @@ fn cycle<I: Copy, O>(
 }
 
 pub fn next(criterion: &mut Criterion) {
-    // In UTC one expression: what differs is the zone.
+    // One expression is enough in UTC: only the zone makes a difference.
     for (permit, zone, count) in [("New York", "America/New_York", EXPRESSIONS.len()), ("UTC", "UTC", 1)] {
         let mut group = criterion.benchmark_group(format!("next {permit}"));
         for &(name, text, with_seconds) in &EXPRESSIONS[..count] {

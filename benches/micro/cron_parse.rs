@@ -1,4 +1,4 @@
-//! From text to a parsed expression.
+//! Parses cron expressions.
 
 use super::expressions::EXPRESSIONS;
 use super::floor::Expression;

@@ -1,6 +1,6 @@
-//! The expressions and instants that every crate is asked about.
+//! The expressions and instants that all crates get.
 
-/// Name, our text, and the text for the crate `cron`: with seconds, and weekdays from Sunday = 1.
+/// Name, expression, and the expression for the crate `cron`, which has seconds and where Sunday is 1.
 pub const EXPRESSIONS: &[(&str, &str, &str)] = &[
     ("daily", "0 9 * * *", "0 0 9 * * *"),
     ("weekdays", "*/15 9-17 * * 1-5", "0 */15 9-17 * * 2-6"),
@@ -8,13 +8,14 @@ pub const EXPRESSIONS: &[(&str, &str, &str)] = &[
     ("leap day", "0 0 29 2 *", "0 0 0 29 2 *"),
 ];
 
-/// Seconds since the epoch, from 2020 to 2030, in no order; a power of two of them.
+/// Seconds since the epoch, from 2020 to 2030, unordered; their number is a power of two.
 pub fn instants() -> Vec<i64> {
     const START: i64 = 1_577_836_800;
     const LENGTH: u64 = 10 * 365 * 86_400;
     let mut state = 7_u64;
     let mut chance = || {
-        // The constants are Knuth's for his MMIX; the high bits are the good ones.
+        // A linear congruential generator with the constants of Knuth's MMIX. Its high bits are the
+        // most random ones.
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         state >> 33
     };

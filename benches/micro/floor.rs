@@ -1,5 +1,5 @@
-//! The least that has to be done: fields as bit sets, a table of a zone's offsets. No rules for changes of the
-//! clocks, no names, no `L`, `W` and `#`, no errors: not a cron library, but what one can't be faster than.
+//! The baseline of a cron library: fields as bit sets and a table of a zone's offsets. It has no rules
+//! for clock changes, no names, no `L`, `W`, or `#`, and no errors, so no library can be faster.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -25,14 +25,15 @@ impl Expression {
         fields.next().is_none().then_some(expression)
     }
 
-    /// The first matching local minute at or after `minute` (minutes since the epoch, by the wall clock).
+    /// Returns the first matching local minute at or after `minute` (minutes since the epoch, in local
+    /// time).
     fn next_local(&self, minute: i64) -> Option<i64> {
         let mut day = minute.div_euclid(1440);
         let mut rest = u32::try_from(minute.rem_euclid(1440)).ok()?;
         for _ in 0..366 * 9 {
             let (month, date) = civil(day);
             if self.months >> month & 1 == 0 {
-                // On the 1st or shortly before it: no month has more than 31 days.
+                // At the 1st or a few days before it, since no month has more than 31 days.
                 (day, rest) = (day + (29 - date).max(1), 0);
                 continue;
             }
@@ -61,7 +62,7 @@ impl Expression {
     }
 }
 
-/// One field as a bit set: lists of numbers, ranges and steps, byte by byte.
+/// Parses one field (a list of numbers, ranges, and steps) into a bit set.
 fn field(text: &str, least: u32, most: u32) -> Option<u64> {
     let mut bits = 0;
     let mut rest = text.as_bytes();
@@ -97,7 +98,7 @@ fn field(text: &str, least: u32, most: u32) -> Option<u64> {
     }
 }
 
-/// A number of one or two digits.
+/// Parses a number of one or two digits.
 fn digits(text: &mut &[u8]) -> Option<u32> {
     let mut value = None;
     while let [digit @ b'0'..=b'9', rest @ ..] = *text {
@@ -107,9 +108,10 @@ fn digits(text: &mut &[u8]) -> Option<u32> {
     value
 }
 
-/// Month and day of the month of a day since the epoch.
+/// Returns the month and the day of the month of a day since the epoch.
 fn civil(day: i64) -> (i64, i64) {
-    // Years that begin in March: the leap day comes last, and lengths of months repeat every five.
+    // Years begin in March: then the leap day is the last day, and the lengths of months repeat every
+    // five months.
     let day = day + 719_468;
     let of_era = day.rem_euclid(146_097);
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -118,7 +120,7 @@ fn civil(day: i64) -> (i64, i64) {
     (if month < 10 { month + 3 } else { month - 9 }, of_year - (153 * month + 2) / 5 + 1)
 }
 
-/// When a zone's offset from UTC changes, and what it is from then on; seconds.
+/// The instants at which a zone's offset from UTC changes, and the offsets from then on, in seconds.
 pub struct Zone(Vec<(i64, i64)>);
 
 impl Zone {
@@ -131,14 +133,14 @@ impl Zone {
         Self(table)
     }
 
-    /// The offset at `second`, and until when it stays.
+    /// Returns the offset at `second` and the instant until which it holds.
     fn offset(&self, second: i64) -> (i64, i64) {
         let number = self.0.partition_point(|&(from, _)| from <= second);
         (self.0[number - 1].1, self.0.get(number).map_or(i64::MAX, |&(from, _)| from))
     }
 }
 
-/// The next match after `second`, seconds since the epoch.
+/// Returns the next match after `second`, in seconds since the epoch.
 pub fn next(expression: &Expression, zone: &Zone, second: i64) -> Option<i64> {
     let (offset, until) = zone.offset(second);
     let local = expression.next_local((second + offset).div_euclid(60) + 1)? * 60;

@@ -1,6 +1,6 @@
-//! What single functions of the core cost, beside other crates and beside bare loops that do the same.
+//! Single functions of the core, compared with other crates and with bare loops that do the same.
 //!
-//! `cargo bench --package polos-benches -- next` runs those whose name has `next`.
+//! `cargo bench --package polos-benches -- next` runs those whose name contains `next`.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't run should stop")]
 

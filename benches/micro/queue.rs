@@ -1,4 +1,4 @@
-//! The timer queue with a million entries: one out, one in.
+//! The due queue with a million entries: takes one out and puts one in.
 
 use super::expressions::instants;
 use criterion::{BenchmarkId, Criterion};

@@ -173,13 +173,13 @@ def _shown(as_json: bool) -> Iterator[_Report]:
 
 
 def _lines(as_json: bool) -> _Report:
-    said: set[tuple[str, bool, str]] = set()
+    output: set[tuple[str, bool, str]] = set()
 
     def report(project: str, is_comparing: bool, table: str, done: int, total: int) -> None:
         place = (project, is_comparing, table)
-        if place in said or as_json:
+        if place in output or as_json:
             return
-        said.add(place)
+        output.add(place)
         what = "comparing" if is_comparing else "transferring"
         say(f"{project}: {what} {total:,} {_named(table, total)}")
 

@@ -361,10 +361,10 @@ async def test_a_failed_attempt_is_a_warning_and_the_last_one_an_error(
     async with polos.testing.clock(START) as t:
         await failing.invoke(t.client)
         await t.advance(hours=1)
-    said = [(r.levelname, r.getMessage()) for r in caplog.records if "attempt" in r.getMessage()]
-    assert [level for level, _ in said] == ["WARNING", "WARNING", "ERROR"]
-    assert said[0][1].endswith("failed in attempt 1 of 3; it will be retried")
-    assert said[2][1].endswith("failed in attempt 3")
+    output = [(r.levelname, r.getMessage()) for r in caplog.records if "attempt" in r.getMessage()]
+    assert [level for level, _ in output] == ["WARNING", "WARNING", "ERROR"]
+    assert output[0][1].endswith("failed in attempt 1 of 3; it will be retried")
+    assert output[2][1].endswith("failed in attempt 3")
 
 
 @pytest.mark.parametrize("how", ["restart", "suspension"])
@@ -380,9 +380,9 @@ async def test_missed_slots_are_a_warning(caplog: pytest.LogCaptureFixture, how:
             await t.restart()
         else:
             await t.set_to(t.now + timedelta(hours=10))
-    said = [r for r in caplog.records if " missed (" in r.getMessage()]
-    assert said
-    assert {record.levelname for record in said} == {"WARNING"}
+    output = [r for r in caplog.records if " missed (" in r.getMessage()]
+    assert output
+    assert {record.levelname for record in output} == {"WARNING"}
 
 
 def test_nothing_is_deprecated_in_the_newest_python() -> None:
@@ -429,12 +429,12 @@ class LogWaiter(logging.Handler):
     def __init__(self, text: str) -> None:
         super().__init__()
         self.text = text
-        self.said: list[str] = []
+        self.messages: list[str] = []
         self.event = asyncio.Event()
 
     def emit(self, record: logging.LogRecord) -> None:
         if self.text in record.getMessage():
-            self.said.append(record.getMessage())
+            self.messages.append(record.getMessage())
             self.event.set()
 
 
@@ -455,8 +455,8 @@ async def test_waiting_for_a_run_without_a_worker_is_warned_of(
         async with Worker(client):
             assert await waiting == 5
             assert await abandoned.run(client) == 5
-        assert len(heard.said) == 1
-        assert "workflow `abandoned`" in heard.said[0]
+        assert len(heard.messages) == 1
+        assert "workflow `abandoned`" in heard.messages[0]
     finally:
         logging.getLogger("polos.run").removeHandler(heard)
 

@@ -61,24 +61,24 @@ def ada(client: PolosClient) -> str:
     return schedules.sync.create(client, "digest", cron="0 8 * * *", key="ada")
 
 
-def is_one_sentence(said: Any, code: int) -> str:
+def is_one_sentence(result: Any, code: int) -> str:
     """Return the message; check that it is one line without internals of polos."""
-    assert said.code == code, said
-    assert said.out == ""
-    assert said.err.count("\n") == 1, said.err
-    assert said.err.startswith("polos: ")
-    assert "Traceback" not in said.err
-    return str(said.err)
+    assert result.code == code, result
+    assert result.out == ""
+    assert result.err.count("\n") == 1, result.err
+    assert result.err.startswith("polos: ")
+    assert "Traceback" not in result.err
+    return str(result.err)
 
 
-def message(said: Any, typed: str) -> str:
+def message(result: Any, typed: str) -> str:
     """Return the message about the database."""
-    assert "Traceback" not in said.err
+    assert "Traceback" not in result.err
     if typed == "doctor":
-        assert said.code == 1
-        return str(said.out)
-    assert said.code != 0
-    return is_one_sentence(said, said.code)
+        assert result.code == 1
+        return str(result.out)
+    assert result.code != 0
+    return is_one_sentence(result, result.code)
 
 
 # --- the database ----------------------------------------------------------------------------
@@ -203,8 +203,8 @@ def test_an_invalid_path(command: Command, typed: str, options: list[str], expec
 
 
 def test_another_project_sees_nothing(command: Command, ada: str) -> None:
-    said = command("schedules", "show", "digest/ada", "--project", "other")
-    assert "in project `other`" in is_one_sentence(said, 3)
+    result = command("schedules", "show", "digest/ada", "--project", "other")
+    assert "in project `other`" in is_one_sentence(result, 3)
 
 
 # --- what was typed --------------------------------------------------------------------------

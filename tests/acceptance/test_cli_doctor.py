@@ -54,25 +54,25 @@ def ada(client: PolosClient) -> str:
     return schedules.sync.create(client, "digest", cron="0 8 * * *", key="ada")
 
 
-def checks(said: Any) -> dict[str, list[dict[str, Any]]]:
+def checks(result: Any) -> dict[str, list[dict[str, Any]]]:
     """Return the findings by subject."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for check in said.objects[0]["checks"]:
+    for check in result.objects[0]["checks"]:
         found.setdefault(check["about"], []).append(check)
     return found
 
 
-def levels(said: Any) -> set[str]:
-    return {check["level"] for check in said.objects[0]["checks"]}
+def levels(result: Any) -> set[str]:
+    return {check["level"] for check in result.objects[0]["checks"]}
 
 
 async def test_all_is_well(command: Command, client: PolosClient, ada: str) -> None:
     async with Worker(client):
-        said = await asyncio.to_thread(command, "doctor", "--json")
+        result = await asyncio.to_thread(command, "doctor", "--json")
         shown = await asyncio.to_thread(command, "doctor")
-    assert (said.code, levels(said)) == (0, {"ok"})
-    assert said.objects[0]["healthy"] is True
-    assert set(checks(said)) == {
+    assert (result.code, levels(result)) == (0, {"ok"})
+    assert result.objects[0]["healthy"] is True
+    assert set(checks(result)) == {
         "version", "time zones", "database", "clock", "workers", "schedules", "runs",
     }  # fmt: skip
     assert all(line.startswith("ok ") for line in shown.lines)
@@ -80,10 +80,10 @@ async def test_all_is_well(command: Command, client: PolosClient, ada: str) -> N
 
 
 def test_no_worker(command: Command, ada: str) -> None:
-    said = command("doctor")
-    assert said.code == 1
-    assert "bad   workers     none; 1 active schedule" in said.out
-    assert "-> start one: polos run app.py" in said.out
+    result = command("doctor")
+    assert result.code == 1
+    assert "bad   workers     none; 1 active schedule" in result.out
+    assert "-> start one: polos run app.py" in result.out
 
 
 def test_nothing_to_do_needs_no_worker(command: Command, client: PolosClient, ada: str) -> None:
@@ -99,12 +99,12 @@ async def test_a_workflow_that_no_worker_has(
 
     await runs.invoke(client, "digest")
     async with Worker(client, workflows=[other]):
-        said = await asyncio.to_thread(command, "doctor", "--json")
-    assert said.code == 1
-    (workflows,) = checks(said)["workflows"]
+        result = await asyncio.to_thread(command, "doctor", "--json")
+    assert result.code == 1
+    (workflows,) = checks(result)["workflows"]
     assert "no live worker has registered `digest`" in workflows["text"]
     assert "polos schedules list -w digest" in workflows["advice"]
-    (queued,) = checks(said)["runs"]
+    (queued,) = checks(result)["runs"]
     assert "runs of `digest` are queued" in queued["text"]
 
 
@@ -139,11 +139,11 @@ async def test_a_worker_that_was_killed(
     handle = await runs.invoke(client, "digest")
     program.wait_for_line("begun")
     program.kill()
-    said = command("doctor", "--json")
-    (worker,) = checks(said)["worker"]
+    result = command("doctor", "--json")
+    (worker,) = checks(result)["worker"]
     assert worker["level"] == "warning"
     assert "has died without deregistering and left 1 run unfinished" in worker["text"]
-    assert checks(said)["workers"][0]["text"].startswith("none;"), "dead workers are not counted"
+    assert checks(result)["workers"][0]["text"].startswith("none;"), "dead workers are not counted"
     assert "died" in command("top").out
     assert command("runs", "show", handle.id, "--json").objects[0]["status"] == "running"
 
@@ -180,9 +180,9 @@ async def test_runs_that_wait_for_a_permit(
         for _ in range(3):
             last = await runs.invoke(client, "wait")
         await eventually(lambda: any_running(client))
-        said = await asyncio.to_thread(command, "doctor", "--json")
-    (queued,) = checks(said)["runs"]
-    assert (said.code, queued["level"]) == (0, "warning")
+        result = await asyncio.to_thread(command, "doctor", "--json")
+    (queued,) = checks(result)["runs"]
+    assert (result.code, queued["level"]) == (0, "warning")
     assert queued["text"].startswith("2 queued, ")
     assert "raise --concurrency" in queued["advice"]
     assert await last.status() == "queued"
@@ -201,9 +201,9 @@ def test_broken_schedules(command: Command, client: PolosClient, ada: str, tmp_p
         "status = 'broken', next_slot = NULL, note = 'unknown time zone'\"); c.commit()"
     )
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
-    said = command("doctor", "--json")
-    (schedule,) = checks(said)["schedules"]
-    assert said.code == 1
+    result = command("doctor", "--json")
+    (schedule,) = checks(result)["schedules"]
+    assert result.code == 1
     assert schedule["text"] == "1 broken and not firing: digest/ada: unknown time zone"
     assert "polos schedules delete --status broken" in schedule["advice"]
 
@@ -242,9 +242,9 @@ async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes
         await asyncio.to_thread(
             subprocess.run, [sys.executable, "-c", END_THE_CHILD], cwd=tmp_path, check=True
         )
-        said = await asyncio.to_thread(command, "doctor", "--json")
-        (stuck,) = [check for check in checks(said)["runs"] if parent.id in check["text"]]
-        assert (said.code, stuck["level"]) == (1, "problem")
+        result = await asyncio.to_thread(command, "doctor", "--json")
+        (stuck,) = [check for check in checks(result)["runs"] if parent.id in check["text"]]
+        assert (result.code, stuck["level"]) == (1, "problem")
         assert "nothing resumed them" in stuck["text"]
         page = await (await visit(polos.ui(client))).get("/")
         assert f"/runs/{parent.id}" in page.text
@@ -259,8 +259,8 @@ async def test_a_parent_that_nothing_woke_is_a_finding_and_the_next_worker_wakes
         if "child run that had already finished" in record.message
     ]
     assert [record.levelname for record in warnings] == ["WARNING"]
-    said = await asyncio.to_thread(command, "doctor", "--json")
-    assert all(parent.id not in check["text"] for check in checks(said).get("runs", []))
+    result = await asyncio.to_thread(command, "doctor", "--json")
+    assert all(parent.id not in check["text"] for check in checks(result).get("runs", []))
 
 
 async def test_top_shows_what_is_in_progress(
@@ -281,15 +281,15 @@ async def test_top_shows_what_is_in_progress(
             await failed.result(30)
         await eventually(lambda: has_status(in_progress, "running"))
         (shape,) = (await asyncio.to_thread(command, "top", "--json")).objects
-        said = await asyncio.to_thread(command, "top")
+        result = await asyncio.to_thread(command, "top")
     assert [run["id"] for run in shape["running"]] == [in_progress.id]
     assert [run["id"] for run in shape["failed"]] == [failed.id]
     assert [slot["schedule_id"] for slot in shape["coming"]] == [ada]
     assert shape["workers"][0]["app"] == "shop.py"
     assert shape["runs"]["running"] == 1
-    assert "ValueError: no good" in said.out
-    assert "digest/ada" in said.out
-    assert "\x1b" not in said.out
+    assert "ValueError: no good" in result.out
+    assert "digest/ada" in result.out
+    assert "\x1b" not in result.out
 
 
 async def has_status(handle: Any, status: str) -> bool:
@@ -300,10 +300,10 @@ async def has_status(handle: Any, status: str) -> bool:
 def test_a_missing_database_is_a_finding_and_stays_missing(
     command: Command, tmp_path: Path
 ) -> None:
-    said = command("doctor", "--database", "none.db")
-    assert said.code == 1
-    assert f"`{tmp_path / 'none.db'}` doesn't exist" in said.out
-    assert "polos run app.py" in said.out
+    result = command("doctor", "--database", "none.db")
+    assert result.code == 1
+    assert f"`{tmp_path / 'none.db'}` doesn't exist" in result.out
+    assert "polos run app.py" in result.out
     assert not (tmp_path / "none.db").exists()
 
 
@@ -311,8 +311,8 @@ def test_a_missing_database_is_a_finding_and_stays_missing(
 def test_advice_about_a_file_names_it(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "my app.db"
     path.write_bytes(b"SQLite format 3\0" + b"no" * 4_000)
-    said = command("doctor", "--database", str(path), "--json")
-    (finding,) = checks(said)["database"]
+    result = command("doctor", "--database", str(path), "--json")
+    (finding,) = checks(result)["database"]
     assert f"'{path}'" in finding["advice"]
 
 
@@ -323,8 +323,8 @@ def test_a_database_without_tables_stays_without(
         pytest.skip("is about a server; see above for files")
     url = os.environ["POLOS_DATABASE_URL"].split("?")[0]
     for _ in range(2):
-        said = command("doctor", "--database", f"{url}?schema=not_there", "--json")
-        (finding,) = checks(said)["database"]
+        result = command("doctor", "--database", f"{url}?schema=not_there", "--json")
+        (finding,) = checks(result)["database"]
         assert finding["level"] == "problem"
         assert "has no tables of polos in the schema `not_there`" in finding["text"]
 
@@ -332,12 +332,12 @@ def test_a_database_without_tables_stays_without(
 @pytest.mark.parametrize("parameters", ["", "?sslmode=require", "?connect_timeout=1"])
 def test_advice_about_a_server_is_not_about_files(command: Command, parameters: str) -> None:
     url = f"postgresql://ada:s3cret@127.0.0.1:1/app{parameters}"
-    said = command("doctor", "--database", url, "--json")
-    assert said.code == 1
-    (finding,) = checks(said)["database"]
+    result = command("doctor", "--database", url, "--json")
+    assert result.code == 1
+    (finding,) = checks(result)["database"]
     assert "127.0.0.1:1" in finding["text"]
     assert not re.search(r"fuser|file|polos\.db|path|disk", finding["advice"]), finding["advice"]
-    assert "s3cret" not in said.out + said.err
+    assert "s3cret" not in result.out + result.err
 
 
 def test_doctor_fits_a_narrow_terminal(
@@ -413,9 +413,9 @@ async def test_a_worker_whose_clock_is_ahead(
         await asyncio.to_thread(
             subprocess.run, [sys.executable, "-c", AHEAD], cwd=tmp_path, check=True
         )
-        said = await asyncio.to_thread(command, "doctor", "--json")
-    (worker,) = checks(said)["worker"]
-    assert (said.code, worker["level"]) == (0, "warning")
+        result = await asyncio.to_thread(command, "doctor", "--json")
+    (worker,) = checks(result)["worker"]
+    assert (result.code, worker["level"]) == (0, "warning")
     assert re.match(
         r"the clock of fast\.py \(pid \d+ on .*\) is (60|5\d)\.\d s ahead", worker["text"]
     )

@@ -47,27 +47,27 @@ async def test_an_event_is_sent_to_a_run(
     command: Command, client: PolosClient, eventually: Any
 ) -> None:
     handle = await waiting(client, eventually, "publish")
-    said = command("runs", "show", handle.id)
-    assert f"event approval: polos runs send {handle.id} approval" in said.out
-    assert "for this event until 20" in said.out
-    said = command("runs", "send", handle.id, "approval", "--payload", '{"by": "ada"}')
-    assert (said.code, said.out) == (0, f"{handle.id} has the event approval\n")
-    said = command("runs", "send", "publish", "approval", "--payload", '{"by": "bob"}')
-    assert said.code == 1
-    assert "did not accept the event approval" in said.out
+    result = command("runs", "show", handle.id)
+    assert f"event approval: polos runs send {handle.id} approval" in result.out
+    assert "for this event until 20" in result.out
+    result = command("runs", "send", handle.id, "approval", "--payload", '{"by": "ada"}')
+    assert (result.code, result.out) == (0, f"{handle.id} has the event approval\n")
+    result = command("runs", "send", "publish", "approval", "--payload", '{"by": "bob"}')
+    assert result.code == 1
+    assert "did not accept the event approval" in result.out
     async with Worker(client):
         assert await handle.result(30) == "ada"
-    said = command("runs", "show", handle.id)
-    assert "timed out: no event came" in said.out
-    assert "waits for" not in said.out
+    result = command("runs", "show", handle.id)
+    assert "timed out: no event came" in result.out
+    assert "waits for" not in result.out
     steps = {
         step["name"]: step
         for step in command("runs", "show", handle.id, "--json").objects[0]["steps"]
     }
     assert [steps[name]["timed_out"] for name in ("approval", "never")] == [False, True]
-    said = command("runs", "send", handle.id, "approval")
-    assert said.code == 1
-    assert "takes no more events" in said.err
+    result = command("runs", "send", handle.id, "approval")
+    assert result.code == 1
+    assert "takes no more events" in result.err
 
 
 async def test_a_wait_without_a_deadline_is_shown_without_a_date(
@@ -77,11 +77,11 @@ async def test_a_wait_without_a_deadline_is_shown_without_a_date(
     shown = (("runs", "show", handle.id), ("runs", "list"), ("doctor",))
     for words in (*shown, ("runs", "show", handle.id, "--json")):
         assert "9999" not in command(*words).out, words
-    said = command("runs", "show", handle.id).out
-    assert f"event signal: polos runs send {handle.id} signal" in said
-    assert "for this event" in said
-    assert "until" not in said
-    assert "continues" not in said
+    output = command("runs", "show", handle.id).out
+    assert f"event signal: polos runs send {handle.id} signal" in output
+    assert "for this event" in output
+    assert "until" not in output
+    assert "continues" not in output
     assert command("runs", "cancel", handle.id).code == 0
     assert "the run ended before this event came" in command("runs", "show", handle.id).out
     assert command("runs", "retry", handle.id).code == 0
@@ -96,14 +96,14 @@ async def test_an_event_is_sent_to_a_workflow_and_key(
     handle = await waiting(client, eventually, "open-ended")
     assert "event signal" in command("runs", "show", handle.id).out
     send = ["runs", "send", "--workflow", "open-ended", "--key", "global", "signal"]
-    said = command(*send, "--idempotency-key", "k", "--json")
-    assert said.objects == [{"to": "open-ended global", "event": "signal", "accepted": True}]
+    result = command(*send, "--idempotency-key", "k", "--json")
+    assert result.objects == [{"to": "open-ended global", "event": "signal", "accepted": True}]
     assert command(*send, "--idempotency-key", "k").code == 0
     assert command(*send).code == 1
     async with Worker(client):
         await handle.result(30)
-    said = command(*send)
-    assert (said.code, "no unfinished run of workflow `open-ended`" in said.err) == (3, True)
+    result = command(*send)
+    assert (result.code, "no unfinished run of workflow `open-ended`" in result.err) == (3, True)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +120,6 @@ async def test_an_event_is_sent_to_a_workflow_and_key(
 def test_wrong_arguments_say_what_is_expected(
     command: Command, client: PolosClient, arguments: list[str], expected: str
 ) -> None:
-    said = command("runs", "send", *arguments)
-    assert said.code != 0
-    assert expected in said.err
+    result = command("runs", "send", *arguments)
+    assert result.code != 0
+    assert expected in result.err

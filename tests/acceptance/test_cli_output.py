@@ -50,17 +50,17 @@ def test_no_row_is_wider_than_the_terminal(
     on_terminal(columns)
     monkeypatch.setenv("NO_COLOR", "1")
     schedules.sync.trigger(client, schedules.sync.list(client)[0].id)
-    said = command(*arguments)
+    result = command(*arguments)
     wide = 52 if arguments[0] == "runs" else 45  # ids and times are never cut
-    assert max(map(cell_width, said.lines)) <= max(columns, wide)
-    assert len(said.lines) >= 2
+    assert max(map(cell_width, result.lines)) <= max(columns, wide)
+    assert len(result.lines) >= 2
 
 
 def test_a_pipe_gets_every_row_whole_and_without_colour(command: Command) -> None:
-    said = command("schedules", "list")
-    assert "a" * 60 in said.out
-    assert "\x1b" not in said.out
-    assert "…" not in said.out
+    result = command("schedules", "list")
+    assert "a" * 60 in result.out
+    assert "\x1b" not in result.out
+    assert "…" not in result.out
 
 
 def test_columns_line_up_whatever_is_in_them(command: Command) -> None:
@@ -85,9 +85,9 @@ def test_colour_is_for_terminals_and_can_be_had_and_refused(
 def test_stored_text_cannot_control_the_terminal(command: Command, client: PolosClient) -> None:
     id = schedules.sync.list(client)[0].id
     schedules.sync.pause(client, id, "\x1b[2Jgone\r\nforged line\u202e")
-    said = command("schedules", "list")
-    assert len(said.lines) == 4
-    assert "\\x1b[2Jgone\\r\\nforged line\\u202e" in said.out
+    result = command("schedules", "list")
+    assert len(result.lines) == 4
+    assert "\\x1b[2Jgone\\r\\nforged line\\u202e" in result.out
     assert "\x1b" not in command("schedules", "show", id).out
     (shape,) = command("schedules", "show", id, "--json").objects
     assert shape["note"] == "\x1b[2Jgone\r\nforged line\u202e"

@@ -34,11 +34,11 @@ async def first(ctx): ...
 
 @pytest.mark.files
 def test_a_new_project_works_and_its_test_passes(command: Command, tmp_path: Path) -> None:
-    said = command("init", "shop")
+    result = command("init", "shop")
     folder = tmp_path / "shop"
-    assert said.code == 0
+    assert result.code == 0
     assert sorted(path.name for path in folder.iterdir()) == FILES
-    assert "polos run app.py" in said.err
+    assert "polos run app.py" in result.err
     tested = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=folder, env=HERE, capture_output=True, text=True, timeout=60,
@@ -53,9 +53,9 @@ def test_a_new_project_works_and_its_test_passes(command: Command, tmp_path: Pat
 
 def test_init_overwrites_nothing(command: Command, tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text("mine")
-    said = command("init")
-    assert said.code == 1
-    assert "`app.py` would be overwritten" in said.err
+    result = command("init")
+    assert result.code == 1
+    assert "`app.py` would be overwritten" in result.err
     assert [path.name for path in tmp_path.iterdir()] == ["app.py"]
     assert (tmp_path / "app.py").read_text() == "mine"
     assert command("init", "a/b").code == 0
@@ -73,11 +73,11 @@ def test_init_names_the_project_as_packaging_tools_allow(command: Command, tmp_p
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_prints_a_script_for_the_shell(command: Command, shell: str) -> None:
-    said = command("completion", shell)
-    assert said.code == 0
-    assert f"complete_{shell}" in said.out
+    result = command("completion", shell)
+    assert result.code == 0
+    assert f"complete_{shell}" in result.out
     if shutil.which(shell):
-        checked = subprocess.run([shell, "-n", "-c", said.out], capture_output=True, text=True)
+        checked = subprocess.run([shell, "-n", "-c", result.out], capture_output=True, text=True)
         assert (checked.returncode, checked.stderr) == (0, "")
 
 
@@ -181,9 +181,9 @@ def test_reload_says_what_it_needs(
         importlib.util, "find_spec", lambda name: None if name == "watchfiles" else find(name)
     )
     (tmp_path / "app.py").write_text(APP)
-    said = command("run", "--reload", "app.py")
-    assert said.code == 1
-    assert "pip install 'polos[dev]'" in said.err
+    result = command("run", "--reload", "app.py")
+    assert result.code == 1
+    assert "pip install 'polos[dev]'" in result.err
 
 
 def test_the_dashboard_names_the_missing_package(
@@ -196,10 +196,10 @@ def test_the_dashboard_names_the_missing_package(
         importlib.util, "find_spec", lambda name: None if name == "starlette" else find(name)
     )
     for arguments in (["ui"], ["dev", "app.py"]):
-        said = command(*arguments)
-        assert said.code == 1
-        assert "pip install 'polos[ui]'" in said.err
-        assert said.err.count("\n") == 1
+        result = command(*arguments)
+        assert result.code == 1
+        assert "pip install 'polos[ui]'" in result.err
+        assert result.err.count("\n") == 1
 
 
 def test_the_dashboards_port_is_the_same_wherever_it_is_started() -> None:

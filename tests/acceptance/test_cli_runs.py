@@ -57,9 +57,9 @@ async def waiting(client: PolosClient, eventually: Any) -> str:
 
 async def test_a_list_has_the_newest_first(command: Command, client: PolosClient) -> None:
     first, second = await ended(client, "add"), await ended(client, "fail")
-    said = command("runs", "list")
-    assert [line.split()[0] for line in said.lines] == ["RUN", second, first]
-    assert "StepError: step `fetch` failed once, last with KeyError: 'key'" in said.lines[1]
+    result = command("runs", "list")
+    assert [line.split()[0] for line in result.lines] == ["RUN", second, first]
+    assert "StepError: step `fetch` failed once, last with KeyError: 'key'" in result.lines[1]
     for filters in (["-w", "add"], ["-s", "succeeded"], ["--status", "queued,succeeded"]):
         assert [run["id"] for run in command("runs", "list", "--json", *filters).objects] == [first]
     assert command("runs", "list", "--since", "in 1h").out == ""
@@ -69,10 +69,10 @@ async def test_a_list_has_the_newest_first(command: Command, client: PolosClient
 async def test_a_list_continues_after_the_last_item(command: Command, client: PolosClient) -> None:
     for _ in range(3):
         await runs.invoke(client, "add")
-    said = command("runs", "list", "-n", "2", "--json")
-    after = said.err.split("--after ")[1].split()[0]
+    result = command("runs", "list", "-n", "2", "--json")
+    after = result.err.split("--after ")[1].split()[0]
     rest = command("runs", "list", "--after", after, "--json")
-    assert [run["id"] for run in said.objects + rest.objects] == [
+    assert [run["id"] for run in result.objects + rest.objects] == [
         run.id for run in await runs.list(client)
     ]
     assert rest.err == ""
@@ -83,31 +83,31 @@ async def test_runs_of_one_schedule(command: Command, client: PolosClient) -> No
         await schedules.create(client, "add", cron="0 8 * * *", key=key) for key in ("ada", "bob")
     ]
     ada, bob = [(await schedules.trigger(client, id)).id for id in ids]
-    said = command("runs", "list", "--schedule", "add/ada", "--json")
-    assert [run["id"] for run in said.objects] == [ada]
+    result = command("runs", "list", "--schedule", "add/ada", "--json")
+    assert [run["id"] for run in result.objects] == [ada]
     assert command("runs", "show", "add/bob", "--json").objects[0]["id"] == bob
     assert command("runs", "show", ids[1], "--json").objects[0]["id"] == bob
 
 
 async def test_a_run_is_shown_with_its_steps(command: Command, client: PolosClient) -> None:
     id = await ended(client, "add")
-    said = command("runs", "show", id)
-    assert said.code == 0
-    steps = said.out.split("steps\n")[1].splitlines()
+    result = command("runs", "show", id)
+    assert result.code == 0
+    steps = result.out.split("steps\n")[1].splitlines()
     assert [line.split()[0] for line in steps] == ["STEP", "first", "second"]
     assert [line.split()[-1] for line in steps[1:]] == ["3", "7"]
-    assert ["result", "7"] in [line.split() for line in said.lines]
+    assert ["result", "7"] in [line.split() for line in result.lines]
 
 
 async def test_a_failed_run_shows_the_applications_frames_and_none_of_ours(
     command: Command, client: PolosClient
 ) -> None:
     id = await ended(client, "fail")
-    said = command("runs", "show", "fail")
-    assert id in said.out
-    assert "KeyError: 'key'" in said.out
-    assert "test_cli_runs.py" in said.out
-    assert "/polos/" not in said.out.split("error\n", 1)[1]
+    result = command("runs", "show", "fail")
+    assert id in result.out
+    assert "KeyError: 'key'" in result.out
+    assert "test_cli_runs.py" in result.out
+    assert "/polos/" not in result.out.split("error\n", 1)[1]
     (shape,) = command("runs", "show", id, "--json").objects
     assert shape["error"]["cause"]["type"] == "KeyError"
     assert "step_execution.py" in shape["error"]["traceback"]
@@ -119,8 +119,8 @@ async def test_a_run_says_why_it_was_not_retried(command: Command, client: Polos
         raise PermanentError("the card was declined")
 
     id = await ended(client, "permanent")
-    said = command("runs", "show", id)
-    assert "not retried  it is a `PermanentError`" in said.out
+    result = command("runs", "show", id)
+    assert "not retried  it is a `PermanentError`" in result.out
     (shape,) = command("runs", "show", id, "--json").objects
     assert shape["error"]["not_retried"] == "it is a `PermanentError`"
     assert "not retried" not in command("runs", "show", await ended(client, "fail")).out
@@ -158,18 +158,18 @@ async def test_the_shape_of_a_run_in_json(command: Command, client: PolosClient)
 async def test_cancel_and_retry(command: Command, client: PolosClient, eventually: Any) -> None:
     id = await waiting(client, eventually)
     assert "continues" in command("runs", "show", id).out
-    said = command("runs", "cancel", id)
-    assert (said.code, said.out) == (0, f"{id} is cancelled\n")
-    said = command("runs", "retry", "nap", "--json")
-    assert said.objects[0]["status"] == "queued"
+    result = command("runs", "cancel", id)
+    assert (result.code, result.out) == (0, f"{id} is cancelled\n")
+    result = command("runs", "retry", "nap", "--json")
+    assert result.objects[0]["status"] == "queued"
     assert command("runs", "cancel", "-", stdin=f"{id}\n").code == 0
 
 
 async def test_what_has_succeeded_isnt_retried(command: Command, client: PolosClient) -> None:
     id = await ended(client, "add")
-    said = command("runs", "retry", id)
-    assert said.code == 1
-    assert f"the run `{id}` is succeeded; only a failed or cancelled run can be" in said.err
+    result = command("runs", "retry", id)
+    assert result.code == 1
+    assert f"the run `{id}` is succeeded; only a failed or cancelled run can be" in result.err
     several = command("runs", "retry", id, "run_nope")
     assert several.code == 1
     assert several.err.count("polos: ") == 2
@@ -206,16 +206,16 @@ async def test_progress_is_shown_and_followed(
     async with Worker(client):
         handle = await runs.invoke(client, "read")
         await eventually(handle.progress)
-        said = await asyncio.to_thread(command, "runs", "show", handle.id)
+        result = await asyncio.to_thread(command, "runs", "show", handle.id)
         (shape,) = (await asyncio.to_thread(command, "runs", "show", handle.id, "--json")).objects
         watching = asyncio.create_task(asyncio.to_thread(command, "runs", "watch", handle.id))
         seen.set()
         with suppress(RuntimeError):
             await handle.result(30)
         watched = await watching
-    (line,) = [line for line in said.lines if line.startswith("progress")]
+    (line,) = [line for line in result.lines if line.startswith("progress")]
     assert "40%, page 12" in line
-    assert "\x1b" not in said.out + watched.out
+    assert "\x1b" not in result.out + watched.out
     assert shape["progress"]["fraction"] == 0.4
     assert datetime.fromisoformat(shape["progress"]["timestamp"])
     assert [line for line in watched.lines if "40%, page 12" in line]

@@ -42,14 +42,14 @@ def made(client: PolosClient, count: int) -> list[str]:
 
 
 def test_a_list_shows_times_in_the_schedules_zone(command: Command, ada: str) -> None:
-    said = command("schedules", "list")
-    head, row = said.lines
-    assert said.code == 0
+    result = command("schedules", "list")
+    head, row = result.lines
+    assert result.code == 0
     assert head.split()[:3] == ["SCHEDULE", "STATUS", "CADENCE"]
     assert row.startswith("digest/ada")
     assert "08:00+09:00" in row
     assert ada in row
-    assert "\x1b" not in said.out
+    assert "\x1b" not in result.out
 
 
 def test_a_list_continues_after_the_last_item(command: Command, client: PolosClient) -> None:
@@ -58,20 +58,20 @@ def test_a_list_continues_after_the_last_item(command: Command, client: PolosCli
     arguments = ["schedules", "list", "--json", "--limit", "3"]
     after: list[str] = []
     while True:
-        said = command(*arguments, *after)
-        seen += [item["id"] for item in said.objects]
-        if "there are more" not in said.err:
+        result = command(*arguments, *after)
+        seen += [item["id"] for item in result.objects]
+        if "there are more" not in result.err:
             break
-        after = ["--after", said.err.split("--after ")[1].split()[0]]
+        after = ["--after", result.err.split("--after ")[1].split()[0]]
     assert seen == [schedule.id for schedule in schedules.sync.list(client)]
     assert len(seen) == 7
 
 
 def test_all_of_many_are_listed_over_several_pages(command: Command, client: PolosClient) -> None:
     ids = made(client, 2_100)
-    said = command("schedules", "list", "--all", "--json")
-    assert sorted(item["id"] for item in said.objects) == sorted(ids)
-    assert said.err == ""
+    result = command("schedules", "list", "--all", "--json")
+    assert sorted(item["id"] for item in result.objects) == sorted(ids)
+    assert result.err == ""
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_filters(
 ) -> None:
     paused = made(client, 2)[1]
     schedules.sync.pause(client, paused)
-    said = command("schedules", "list", "--json", *filters)
-    assert sorted(item["key"] for item in said.objects) == expected
-    assert bool(said.err) is not bool(expected)
+    result = command("schedules", "list", "--json", *filters)
+    assert sorted(item["key"] for item in result.objects) == expected
+    assert bool(result.err) is not bool(expected)
 
 
 # --- show, next ------------------------------------------------------------------------------
@@ -99,11 +99,11 @@ def test_filters(
 
 @pytest.mark.parametrize("name", ["digest/ada", "digest", "the id"])
 def test_a_schedule_is_shown_by_any_of_its_names(command: Command, ada: str, name: str) -> None:
-    said = command("schedules", "show", ada if name == "the id" else name, "-n", "2")
-    assert said.code == 0
-    assert ada in said.out
-    assert "At 08:00, every day" in said.out
-    assert said.out.count("08:00+09:00 JST") == 2
+    result = command("schedules", "show", ada if name == "the id" else name, "-n", "2")
+    assert result.code == 0
+    assert ada in result.out
+    assert "At 08:00, every day" in result.out
+    assert result.out.count("08:00+09:00 JST") == 2
 
 
 def test_a_key_may_have_slashes(command: Command, client: PolosClient) -> None:
@@ -150,19 +150,19 @@ def test_next_of_all_is_in_the_order_of_time(command: Command, client: PolosClie
     for hours in (5, 1, 3):
         at = datetime.now(timezone.utc) + timedelta(hours=hours)
         schedules.sync.create(client, "digest", at=at, key=f"in-{hours}")
-    said = command("schedules", "next", "--json", "-n", "2")
-    assert [item["key"] for item in said.objects] == ["in-1", "in-3"]
-    said = command("schedules", "next", "--within", "2h")
-    assert "digest/in-1" in said.out
-    assert "digest/in-3" not in said.out
+    result = command("schedules", "next", "--json", "-n", "2")
+    assert [item["key"] for item in result.objects] == ["in-1", "in-3"]
+    result = command("schedules", "next", "--within", "2h")
+    assert "digest/in-1" in result.out
+    assert "digest/in-3" not in result.out
     assert "no slot by then" in command("schedules", "next", "--within", "10m").err
 
 
 def test_next_of_a_paused_one_is_nothing(command: Command, client: PolosClient, ada: str) -> None:
     schedules.sync.pause(client, ada)
-    said = command("schedules", "next", ada)
-    assert said.out == ""
-    assert "it is paused" in said.err
+    result = command("schedules", "next", ada)
+    assert result.out == ""
+    assert "it is paused" in result.err
 
 
 # --- changes ---------------------------------------------------------------------------------
@@ -171,16 +171,16 @@ def test_next_of_a_paused_one_is_nothing(command: Command, client: PolosClient, 
 def test_create_takes_all_policies_and_zones(
     command: Command, client: PolosClient, ada: str
 ) -> None:
-    said = command(
+    result = command(
         "schedules", "create", "digest", "--cron", "0 7 * * *", "--tz", "Europe/Paris", "-k", "eve",
         "--overlap", "skip", "--catch-up", "all", "--max-catch-up", "7", "--catch-up-window", "2d",
         "--jitter", "1m30s", "--start-at", "2030-12-01", "--end-at", "2031-01-01 12:00",
         "--max-runs", "9", "--pause-after-failures", "3", "--skip", "2030-12-25",
         "--skip", "2030-12-26", "--input", '{"user": 7}',
     )  # fmt: skip
-    assert said.code == 0, said.err
-    schedule = schedules.sync.get(client, said.out.strip())
-    assert "created: digest/eve is next at 2030-12-01 07:00+01:00" in said.err
+    assert result.code == 0, result.err
+    schedule = schedules.sync.get(client, result.out.strip())
+    assert "created: digest/eve is next at 2030-12-01 07:00+01:00" in result.err
     assert (schedule.overlap, schedule.catch_up, schedule.max_catch_up) == ("skip", "all", 7)
     assert schedule.catch_up_window == timedelta(days=2)
     assert schedule.jitter == timedelta(seconds=90)
@@ -192,9 +192,9 @@ def test_create_takes_all_policies_and_zones(
 
 
 def test_create_again_updates(command: Command, client: PolosClient, ada: str) -> None:
-    said = command("schedules", "create", "digest", "--every", "90s", "-k", "ada", "--json")
-    assert said.objects[0]["id"] == ada
-    assert said.objects[0]["every"] == 90
+    result = command("schedules", "create", "digest", "--every", "90s", "-k", "ada", "--json")
+    assert result.objects[0]["id"] == ada
+    assert result.objects[0]["every"] == 90
     at = command("schedules", "create", "digest", "--at", "in 2h", "-k", "once", "--json")
     assert at.objects[0]["at"] == at.objects[0]["upcoming"]
 
@@ -204,10 +204,10 @@ def test_an_instant_in_the_past_follows_catch_up(
     command: Command, client: PolosClient, ada: str, database: Any, eventually: Any,
     options: list[str], outcome: str,
 ) -> None:  # fmt: skip
-    said = command(
+    result = command(
         "schedules", "create", "digest", "--at", "1h ago", "-k", "late", *options, "--json"
     )
-    id = said.objects[0]["id"]
+    id = result.objects[0]["id"]
 
     async def decided() -> Any:
         async with PolosClient(database) as own, Worker(own):
@@ -224,11 +224,11 @@ def test_pause_resume_skip(command: Command, client: PolosClient, ada: str) -> N
     paused = schedules.sync.get(client, ada)
     assert (paused.status, paused.note) == ("paused", "holiday")
     assert command("schedules", "resume", ada, "--json").objects[0]["status"] == "active"
-    said = command("schedules", "skip", ada)
+    result = command("schedules", "skip", ada)
     after = schedules.sync.get(client, ada).upcoming
     assert before is not None
     assert after == before + timedelta(days=1)
-    assert said.out.startswith(f"skips {before:%Y-%m-%d} 08:00+09:00")
+    assert result.out.startswith(f"skips {before:%Y-%m-%d} 08:00+09:00")
     assert "skipped" in command("schedules", "history", ada).out
 
 
@@ -239,8 +239,8 @@ def test_several_are_changed_also_by_names_from_stdin(
     command("schedules", "pause", ids[0], "digest/user-0001")
     listed = command("schedules", "list", "--json", "-s", "paused").objects
     assert {item["id"] for item in listed} == set(ids[:2])
-    said = command("schedules", "resume", "-", stdin="\n".join(ids[:2]) + "\n")
-    assert said.code == 0
+    result = command("schedules", "resume", "-", stdin="\n".join(ids[:2]) + "\n")
+    assert result.code == 0
     assert {s.status for s in schedules.sync.list(client)} == {"active"}
 
 
@@ -248,19 +248,19 @@ def test_a_missing_schedule_does_not_prevent_the_change_of_others(
     command: Command, client: PolosClient
 ) -> None:
     ids = made(client, 2)
-    said = command("schedules", "pause", ids[0], "digest/nobody", ids[1])
-    assert said.code == 1
-    assert "there is no schedule `digest/nobody`" in said.err
+    result = command("schedules", "pause", ids[0], "digest/nobody", ids[1])
+    assert result.code == 1
+    assert "there is no schedule `digest/nobody`" in result.err
     assert {s.status for s in schedules.sync.list(client)} == {"paused"}
 
 
 def test_trigger_prints_the_run(command: Command, client: PolosClient, ada: str) -> None:
-    said = command("schedules", "trigger", ada)
-    assert said.code == 0
-    assert said.out.startswith("run_")
-    assert "no live worker" in said.err
-    said = command("schedules", "trigger", ada, "--json")
-    assert said.objects[0]["schedule_id"] == ada
+    result = command("schedules", "trigger", ada)
+    assert result.code == 0
+    assert result.out.startswith("run_")
+    assert "no live worker" in result.err
+    result = command("schedules", "trigger", ada, "--json")
+    assert result.objects[0]["schedule_id"] == ada
 
 
 def test_trigger_gives_one_run_another_input(
@@ -268,12 +268,12 @@ def test_trigger_gives_one_run_another_input(
 ) -> None:
     kept = schedules.sync.get(client, ada).input
     for text, given in (('{"days": 30}', {"days": 30}), ("null", None)):
-        said = command("schedules", "trigger", ada, "--input", text)
-        assert runs.sync.get(client, said.out.strip()).input == given
+        result = command("schedules", "trigger", ada, "--input", text)
+        assert runs.sync.get(client, result.out.strip()).input == given
     assert schedules.sync.get(client, ada).input == kept
-    said = command("schedules", "trigger", ada, "--input", "{days")
-    assert said.code == 2
-    assert "--input" in said.err
+    result = command("schedules", "trigger", ada, "--input", "{days")
+    assert result.code == 2
+    assert "--input" in result.err
 
 
 def test_trigger_applies_the_overlap_policy_where_that_is_asked_for(
@@ -312,17 +312,17 @@ async def test_trigger_waits_for_the_end(command: Command, client: PolosClient) 
 def test_delete_asks_first_and_does_nothing_without_an_answer(
     command: Command, client: PolosClient, ada: str
 ) -> None:
-    said = command("schedules", "delete", "digest/ada")
-    assert said.code == 2
-    assert "--yes" in said.err
+    result = command("schedules", "delete", "digest/ada")
+    assert result.code == 2
+    assert "--yes" in result.err
     assert command("schedules", "delete", ada, "--yes").code == 0
     assert schedules.sync.list(client) == []
 
 
 def test_delete_by_filters_leaves_the_rest(command: Command, client: PolosClient, ada: str) -> None:
     made(client, 1_250)
-    said = command("schedules", "delete", "-w", "digest", "--key-prefix", "user-", "-y")
-    assert said.err == "deleted 1,250 schedules\n"
+    result = command("schedules", "delete", "-w", "digest", "--key-prefix", "user-", "-y")
+    assert result.err == "deleted 1,250 schedules\n"
     assert [schedule.key for schedule in schedules.sync.list(client)] == ["ada"]
     assert command("schedules", "delete", "-w", "digest", "--key-prefix", "user-", "-y").code == 0
 
@@ -351,7 +351,7 @@ def test_a_backfill_runs_what_has_no_run_and_a_second_one_adds_nothing(
 
 def test_a_long_backfill_is_committed_in_parts(command: Command, client: PolosClient) -> None:
     schedules.sync.create(client, "digest", cron="0 * * * *", overlap="allow")
-    said = command(
+    result = command(
         "schedules",
         "backfill",
         "digest",
@@ -362,8 +362,8 @@ def test_a_long_backfill_is_committed_in_parts(command: Command, client: PolosCl
         "-y",
         "--json",
     )
-    assert len(said.objects) == 59 * 24
-    assert "1,416 runs created\n" in said.err
+    assert len(result.objects) == 59 * 24
+    assert "1,416 runs created\n" in result.err
 
 
 def test_history_shows_outcomes_also_of_a_deleted_schedule(
@@ -371,9 +371,9 @@ def test_history_shows_outcomes_also_of_a_deleted_schedule(
 ) -> None:
     schedules.sync.skip(client, ada)
     schedules.sync.skip(client, ada)
-    said = command("schedules", "history", "digest/ada", "-n", "1")
-    assert "skipped on request" in said.out
-    before = said.err.split("--before '")[1].split("'")[0]
+    result = command("schedules", "history", "digest/ada", "-n", "1")
+    assert "skipped on request" in result.out
+    before = result.err.split("--before '")[1].split("'")[0]
     (older,) = command("schedules", "history", ada, "--before", before, "--json").objects
     assert (older["status"], older["count"], older["reason"]) == (
         "skipped",
@@ -397,21 +397,21 @@ def test_pause_and_resume_by_filters_leave_the_rest(command: Command, client: Po
         return {each.id: each.status for each in schedules.sync.list(client)}
 
     prefix = ("--workflow", "digest", "--key-prefix", "user-")
-    said = command("schedules", "pause", *prefix, "--note", "moving", "--yes")
-    assert (said.code, said.err.splitlines()[-1]) == (0, "paused 3 schedules")
+    result = command("schedules", "pause", *prefix, "--note", "moving", "--yes")
+    assert (result.code, result.err.splitlines()[-1]) == (0, "paused 3 schedules")
     assert states() == {**dict.fromkeys([*ids, done], "paused"), other: "active"}
     notes = [schedules.sync.get(client, id).note for id in (*ids, done)]
     assert notes == ["moving"] * 3 + ["on holiday"], "a paused one keeps its note"
     assert command("schedules", "pause", *prefix, "--yes").err == "no schedules to pause\n"
-    said = command("schedules", "resume", *prefix, "--yes")
-    assert (said.code, said.err.splitlines()[-1]) == (0, "resumed 4 schedules")
+    result = command("schedules", "resume", *prefix, "--yes")
+    assert (result.code, result.err.splitlines()[-1]) == (0, "resumed 4 schedules")
     assert set(states().values()) == {"active"}
 
 
 def test_more_than_a_page_is_changed(command: Command, client: PolosClient) -> None:
     made(client, 1_001)
-    said = command("schedules", "pause", "--workflow", "digest", "--yes")
-    assert said.err.splitlines()[-1] == "paused 1,001 schedules"
+    result = command("schedules", "pause", "--workflow", "digest", "--yes")
+    assert result.err.splitlines()[-1] == "paused 1,001 schedules"
     assert {each.status for each in schedules.sync.list(client)} == {"paused"}
 
 
@@ -422,9 +422,9 @@ def test_filters_ask_first(command: Command, client: PolosClient, verb: str) -> 
         for id in ids:
             schedules.sync.pause(client, id)
     before = schedules.sync.list(client)
-    said = command("schedules", verb, "--workflow", "digest")
-    assert said.code == 2
-    assert f"{verb.capitalize()} 2 schedules? No terminal to ask on: pass --yes" in said.err
+    result = command("schedules", verb, "--workflow", "digest")
+    assert result.code == 2
+    assert f"{verb.capitalize()} 2 schedules? No terminal to ask on: pass --yes" in result.err
     assert schedules.sync.list(client) == before
 
 
@@ -443,15 +443,15 @@ def test_update_changes_only_what_is_named(command: Command, client: PolosClient
         input={"days": 1},
     )
     before = schedules.sync.get(client, id)
-    said = command("schedules", "update", "digest/ada", "--cron", "30 9 * * *")
-    assert said.code == 0
-    assert "digest/ada is next at" in said.out
+    result = command("schedules", "update", "digest/ada", "--cron", "30 9 * * *")
+    assert result.code == 0
+    assert "digest/ada is next at" in result.out
     after = schedules.sync.get(client, id)
     assert after.cron == "30 9 * * *"
     for kept in ("timezone", "overlap", "max_runs", "input", "key", "catch_up", "jitter"):
         assert getattr(after, kept) == getattr(before, kept), kept
-    said = command("schedules", "update", id, "--start-at", "2030-01-01 09:00", "--json")
-    assert said.objects[0]["start_at"] == "2030-01-01T09:00:00+09:00", "in the schedule's zone"
+    result = command("schedules", "update", id, "--start-at", "2030-01-01 09:00", "--json")
+    assert result.objects[0]["start_at"] == "2030-01-01T09:00:00+09:00", "in the schedule's zone"
     assert command("schedules", "update", id, "--every", "6h", "--tz", "UTC").code == 0
     after = schedules.sync.get(client, id)
     assert (after.cron, after.every, after.timezone) == (None, timedelta(hours=6), "UTC")
@@ -476,9 +476,11 @@ async def test_update_of_a_declared_schedule_says_how_to_undo_it(
 ) -> None:
     async with Worker(client):
         (declared,) = await schedules.list(client, workflow="report")
-    said = await asyncio.to_thread(command, "schedules", "update", "report", "--cron", "0 4 * * *")
-    assert said.code == 0
-    assert f"polos schedules reset {declared.id}" in said.err
+    result = await asyncio.to_thread(
+        command, "schedules", "update", "report", "--cron", "0 4 * * *"
+    )
+    assert result.code == 0
+    assert f"polos schedules reset {declared.id}" in result.err
     changed = await schedules.get(client, declared)
     assert (changed.cron, changed.timezone, changed.overridden) == (
         "0 4 * * *", "Europe/Paris", True,
@@ -501,7 +503,7 @@ def test_update_refuses_what_it_does_not_understand(
 ) -> None:
     id = schedules.sync.create(client, "digest", cron="0 8 * * *")
     before = schedules.sync.get(client, id)
-    said = command("schedules", "update", id, *options)
-    assert said.code in (1, 2)
-    assert message in said.err
+    result = command("schedules", "update", id, *options)
+    assert result.code in (1, 2)
+    assert message in result.err
     assert schedules.sync.get(client, id) == before

@@ -51,9 +51,9 @@ def test_a_variable_that_cannot_be_read_is_named(
 ) -> None:
     (tmp_path / "service.py").write_text(APP)
     monkeypatch.setenv(variable, value)
-    said = command("run", str(tmp_path / "service.py"))
-    assert said.code == 2
-    assert message in said.err
+    result = command("run", str(tmp_path / "service.py"))
+    assert result.code == 2
+    assert message in result.err
 
 
 async def test_a_worker_is_what_its_variables_say(

@@ -297,11 +297,11 @@ async def test_by_default_the_address_is_printed(
     client: PolosClient, capsys: pytest.CaptureFixture[str], eventually: Any
 ):
     task = asyncio.create_task(serve(client, port=0, handle_signals=False))
-    said: list[str] = []
+    output: list[str] = []
 
     def has_spoken() -> bool:
-        said.append(capsys.readouterr().err)
-        return "the dashboard is at http://127.0.0.1:" in "".join(said)
+        output.append(capsys.readouterr().err)
+        return "the dashboard is at http://127.0.0.1:" in "".join(output)
 
     await eventually(has_spoken)
     task.cancel()

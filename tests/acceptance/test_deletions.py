@@ -111,8 +111,8 @@ async def test_no_run_starts_after_the_deletion_of_its_schedule_has_returned(
     await eventually(lambda: refusals(client, schedule))
     assert not await claimed(client, schedule)
     assert entries(tmp_path) == []
-    said = "".join(worker.errors for worker in workers.values())
-    assert f"of workflow `digest` was {REFUSED} ({schedule})" in said
+    output = "".join(worker.errors for worker in workers.values())
+    assert f"of workflow `digest` was {REFUSED} ({schedule})" in output
 
 
 def entries(folder: Path) -> list[Path]:

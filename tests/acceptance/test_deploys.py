@@ -112,9 +112,9 @@ async def test_a_held_run_continues_on_matching_code(
     run = await runs.get(client, handle.id)
     assert (run.status, run.attempt) == ("waiting", 1)
     assert "without the steps that it had done before: `charge`" in str(run.note)
-    said = await asyncio.to_thread(command, "doctor", "--json")
+    result = await asyncio.to_thread(command, "doctor", "--json")
     assert any("held for a worker with other code" in check["text"]
-               for check in said.objects[0]["checks"])  # fmt: skip
+               for check in result.objects[0]["checks"])  # fmt: skip
     assert "held for" in (await asyncio.to_thread(command, "runs", "show", handle.id)).out
 
     # Besides the other code, which gets no more runs.
@@ -285,11 +285,11 @@ async def test_bulk_retry_of_runs_whose_code_had_changed(command: Any, client: P
     assert [run.id for run in found] == [changed]
     assert len(await runs.list(client, error="polos.exceptions.CodeChangedError")) == 2
     filters = ("--status", "failed", "--error", "CodeChangedError", "--workflow", "job")
-    said = await asyncio.to_thread(command, "runs", "retry", *filters, "--dry-run")
-    assert said.lines == [f"{changed} would be retried"]
+    result = await asyncio.to_thread(command, "runs", "retry", *filters, "--dry-run")
+    assert result.lines == [f"{changed} would be retried"]
     assert (await asyncio.to_thread(command, "runs", "retry", *filters)).code != 0
-    said = await asyncio.to_thread(command, "runs", "retry", *filters, "--yes")
-    assert said.lines == [f"{changed} is queued"]
+    result = await asyncio.to_thread(command, "runs", "retry", *filters, "--yes")
+    assert result.lines == [f"{changed} is queued"]
     assert (await runs.get(client, changed)).status == "queued"
 
 

@@ -328,8 +328,8 @@ def test_a_declined_card_is_not_charged_again(
 ) -> None:
     module = load("choosing_retries")
     asyncio.run(module.main())
-    said = capsys.readouterr().out
-    assert said == "charged visa\nnot charged: the card was declined\n"
+    output = capsys.readouterr().out
+    assert output == "charged visa\nnot charged: the card was declined\n"
     assert next(module.calls) == 5, "two calls for each card"
 
 

@@ -91,9 +91,9 @@ def executed(text: str) -> dict[str, Any]:
 def test_what_is_printed_fires_when_apscheduler_does(
     command: Command, tmp_path: Path, version: int
 ) -> None:
-    said = command("import", "apscheduler", f"sqlite:///{stored(version, tmp_path)}")
-    assert said.code == 1, said.err
-    printed = executed(said.out)
+    result = command("import", "apscheduler", f"sqlite:///{stored(version, tmp_path)}")
+    assert result.code == 1, result.err
+    printed = executed(result.out)
     start, expected = times(version)
 
     async def compare() -> set[str]:
@@ -149,9 +149,9 @@ def test_a_store_that_sqlalchemy_made_is_converted_like_that_of_the_dump(
             store.jobs_t.insert(), [dict(zip(names, row, strict=True)) for row in rows]
         )
     store.shutdown()
-    said, expected = (command("import", "apscheduler", u) for u in (url, f"sqlite:///{dump}"))
-    assert said.code == expected.code == 1, said
-    schedules_of = [executed(each.out)["SCHEDULES"] for each in (said, expected)]
+    result, expected = (command("import", "apscheduler", u) for u in (url, f"sqlite:///{dump}"))
+    assert result.code == expected.code == 1, result
+    schedules_of = [executed(each.out)["SCHEDULES"] for each in (result, expected)]
     assert len(rows) > 10
     by_key = [sorted(found, key=lambda each: str(each["key"])) for found in schedules_of]
     assert by_key[0] == by_key[1]
@@ -253,8 +253,8 @@ def test_a_paused_job_stays_paused(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own_database: Any
 ) -> None:
     monkeypatch.setenv("POLOS_DATABASE_URL", str(own_database))
-    said = command("import", "apscheduler", stored(3, tmp_path))
-    exec(compile(said.out, "printed.py", "exec"), {"__name__": "__main__"})
+    result = command("import", "apscheduler", stored(3, tmp_path))
+    exec(compile(result.out, "printed.py", "exec"), {"__name__": "__main__"})
     with polos.PolosClient() as client:
         found = schedules.sync.list(client)
         assert {s.key for s in found if s.status == "paused"} == {"sunday"}
@@ -354,10 +354,10 @@ def test_a_damaged_job_is_one_refusal(
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE apscheduler_jobs SET job_state = ? WHERE id = 'clean'", [state])
     connection.close()
-    said = command("import", "apscheduler", path, "--json")
-    (refused,) = [item for item in said.objects if item["name"] == "clean"]
-    assert said.code == 1
-    assert len(said.objects) > 20
+    result = command("import", "apscheduler", path, "--json")
+    (refused,) = [item for item in result.objects if item["name"] == "clean"]
+    assert result.code == 1
+    assert len(result.objects) > 20
     assert reason in refused["reason"]
     assert refused["remedy"]
 
@@ -386,11 +386,11 @@ def test_databases_that_are_none(
         ("redis://db", 2, "`redis://` given, expected"),
         ("postgresql://ada:s3cret@127.0.0.1:1/jobs", 1, ""),
     ]:
-        said = command("import", "apscheduler", given)
-        assert (said.code, said.out) == (code, ""), (given, said)
-        assert said.err.count("\n") == 1
-        assert expected in said.err
-        assert "s3cret" not in said.err
+        result = command("import", "apscheduler", given)
+        assert (result.code, result.out) == (code, ""), (given, result)
+        assert result.err.count("\n") == 1
+        assert expected in result.err
+        assert "s3cret" not in result.err
 
 
 def test_an_empty_table_is_no_error(command: Command, tmp_path: Path) -> None:
@@ -399,9 +399,9 @@ def test_an_empty_table_is_no_error(command: Command, tmp_path: Path) -> None:
         connection.execute("DELETE FROM apscheduler_jobs")
         connection.execute("ALTER TABLE apscheduler_jobs RENAME TO jobs")
     connection.close()
-    said = command("import", "apscheduler", path, "--table", "jobs")
-    assert (said.code, said.out) == (0, "")
-    assert "nothing to convert" in said.err
+    result = command("import", "apscheduler", path, "--table", "jobs")
+    assert (result.code, result.out) == (0, "")
+    assert "nothing to convert" in result.err
     assert "`--table`" in command("import", "apscheduler", path).err
 
 

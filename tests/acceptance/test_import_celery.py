@@ -135,12 +135,12 @@ def test_what_is_printed_fires_when_celery_beat_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "shop.py").write_text(APP)
-    said = celery_beat(tmp_path, "shop")
-    assert said.returncode == 1, said.stderr
+    result = celery_beat(tmp_path, "shop")
+    assert result.returncode == 1, result.stderr
     start = datetime(2040, 11, 20, 12, tzinfo=timezone.utc)
     times = python(tmp_path, "-c", TIMES, start.isoformat(), "12")
     assert times.returncode == 0, times.stderr
-    executed(said.stdout, monkeypatch, "shop", "app")
+    executed(result.stdout, monkeypatch, "shop", "app")
     compare(start, json.loads(times.stdout))
 
 
@@ -162,9 +162,9 @@ PARIS = ZoneInfo("Europe/Paris")
 @needs_celery
 def test_only_what_is_named_differs_when_clocks_change(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(CHANGING)
-    said = celery_beat(tmp_path, "shop", "--json")
-    assert said.returncode == 0, said.stderr
-    options = {i["name"]: i["options"] for i in map(json.loads, said.stdout.splitlines())}
+    result = celery_beat(tmp_path, "shop", "--json")
+    assert result.returncode == 0, result.stderr
+    options = {i["name"]: i["options"] for i in map(json.loads, result.stdout.splitlines())}
     assert len(options) == 9
 
     def of_celery(day: datetime) -> dict[str, set[datetime]]:
@@ -219,8 +219,8 @@ def test_the_tasks_are_sent_as_beat_sends_them(
 @needs_celery
 def test_entries_that_cant_be_converted(tmp_path: Path) -> None:
     (tmp_path / "shop.py").write_text(APP)
-    said = celery_beat(tmp_path, "shop:app", "--json")
-    found = {item["name"]: item for item in map(json.loads, said.stdout.splitlines())}
+    result = celery_beat(tmp_path, "shop:app", "--json")
+    found = {item["name"]: item for item in map(json.loads, result.stdout.splitlines())}
     refused = {name: item["reason"] for name, item in found.items() if not item["converted"]}
     assert set(refused) == {"fast", "own", "object"}
     assert found["friday-13"]["options"]["days"] == "and"
@@ -249,9 +249,9 @@ def test_modules_without_a_schedule(
     tmp_path: Path, content: str, target: str, code: int, expected: str
 ) -> None:
     (tmp_path / "shop.py").write_text(content)
-    said = celery_beat(tmp_path, target)
-    assert (said.returncode, said.stdout) == (code, ""), said.stderr
-    assert expected in said.stderr
+    result = celery_beat(tmp_path, target)
+    assert (result.returncode, result.stdout) == (code, ""), result.stderr
+    assert expected in result.stderr
 
 
 # --- django-celery-beat ------------------------------------------------------------------------
@@ -270,10 +270,10 @@ def stored(tmp_path: Path) -> Path:
 def test_what_is_printed_fires_when_django_celery_beat_does(
     command: Command, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = command("import", "django-celery-beat", f"sqlite:///{stored}")
-    assert said.code == 1
+    result = command("import", "django-celery-beat", f"sqlite:///{stored}")
+    assert result.code == 1
     wrote = json.loads((FIXTURES / "django_celery_beat.json").read_text())
-    printed, sent = executed(said.out, monkeypatch, "celery", "current_app")
+    printed, sent = executed(result.out, monkeypatch, "celery", "current_app")
     compare(datetime.fromisoformat(wrote["start"]), wrote["upcoming"])
     printed["interval"]()
     printed["weekdays"]()
@@ -302,8 +302,8 @@ def test_a_disabled_task_is_created_and_paused(
     command: Command, stored: Path, monkeypatch: pytest.MonkeyPatch, own_database: Any
 ) -> None:
     monkeypatch.setenv("POLOS_DATABASE_URL", str(own_database))
-    said = command("import", "django-celery-beat", stored)
-    text = said.out.replace("from celery import current_app as celery_app", "celery_app = None")
+    result = command("import", "django-celery-beat", stored)
+    text = result.out.replace("from celery import current_app as celery_app", "celery_app = None")
     exec(compile(text, "printed.py", "exec"), {"__name__": "__main__"})
     with polos.PolosClient() as client:
         (schedule,) = schedules.sync.list(client)
@@ -314,15 +314,15 @@ def test_tables_that_are_empty_or_missing(command: Command, stored: Path) -> Non
     with sqlite3.connect(stored) as connection:
         connection.execute("DELETE FROM django_celery_beat_periodictask")
     connection.close()
-    said = command("import", "django-celery-beat", stored)
-    assert (said.code, said.out) == (0, "")
-    assert "nothing to convert" in said.err
+    result = command("import", "django-celery-beat", stored)
+    assert (result.code, result.out) == (0, "")
+    assert "nothing to convert" in result.err
     with sqlite3.connect(stored) as connection:
         connection.execute("DROP TABLE django_celery_beat_periodictask")
     connection.close()
-    said = command("import", "django-celery-beat", stored)
-    assert (said.code, said.out) == (3, "")
-    assert "django_celery_beat_periodictask" in said.err
+    result = command("import", "django-celery-beat", stored)
+    assert (result.code, result.out) == (3, "")
+    assert "django_celery_beat_periodictask" in result.err
     assert command("import", "django-celery-beat", "mysql://a:s3cret@h/d").code == 2
 
 

@@ -114,11 +114,11 @@ def test_what_is_printed_fires_when_cron_does(
     command: Command, write: Callable[[str], Path], zone: str
 ) -> None:
     """The commands, such as `true`, are executed in virtual time."""
-    said = command(
+    result = command(
         "import", "crontab", write("".join(f"{line} true\n" for line in LINES)), "--tz", zone
     )
-    assert said.code == 0, said.err
-    executed(said.out)
+    assert result.code == 0, result.err
+    executed(result.out)
     start = datetime(2026, 11, 27, tzinfo=timezone.utc)
     times = asyncio.run(fired(start, 12))
     assert len(times) == len(LINES)
@@ -137,8 +137,8 @@ def test_a_command_gets_what_cron_gives_it(
         GREETING = it's $HOME
         0 9 * * *  cat > $FOLDER/mail; echo "$BASH" "$GREETING" 100\\% >> $FOLDER/mail%Dear Ada,%bye
     """
-    said = command("import", "crontab", write(text), "--tz", "UTC")
-    executed(said.out)
+    result = command("import", "crontab", write(text), "--tz", "UTC")
+    executed(result.out)
     asyncio.run(fired(datetime(2026, 11, 27, tzinfo=timezone.utc), 1))
     letter, variables = (tmp_path / "mail").read_text().split("bye\n")
     assert letter == "Dear Ada,\n"
@@ -163,9 +163,9 @@ def test_the_output_is_formatted(
 ) -> None:
     path = write(f"SHELL=/bin/bash\n0 9 * * * /srv/report {'x' * 60}")
     monkeypatch.chdir(path.parent)
-    said = command("import", "crontab", path.name, "--tz", "UTC")
-    assert all(len(line) <= 100 for line in said.lines)
-    module = executed(said.out)
+    result = command("import", "crontab", path.name, "--tz", "UTC")
+    assert all(len(line) <= 100 for line in result.lines)
+    module = executed(result.out)
     assert module.report.id == "report"
     assert module.__doc__.startswith("Schedules of `")
 
@@ -190,9 +190,9 @@ def test_differences_are_named(
     command: Command, write: Callable[[str], Path], text: str, expected: str
 ) -> None:
     path = write(text)
-    said = command("import", "crontab", path, "--tz", "UTC")
-    assert said.code == 0, said.err
-    assert expected in re.sub(r"\n#?\s+", " ", said.out)
+    result = command("import", "crontab", path, "--tz", "UTC")
+    assert result.code == 0, result.err
+    assert expected in re.sub(r"\n#?\s+", " ", result.out)
     (entry,) = command("import", "crontab", path, "--tz", "UTC", "--json").objects
     assert expected in " ".join(entry["differences"])
 
@@ -217,11 +217,11 @@ def test_what_cant_be_converted_is_listed(
     command: Command, write: Callable[[str], Path], text: str, reason: str, remedy: str
 ) -> None:
     path = write(f"{text}\n0 9 * * * /srv/fine\n")
-    said = command("import", "crontab", path, "--tz", "UTC")
-    assert said.code == 1
-    assert "1 schedule converted, 1 not" in said.err
-    listed = re.sub(r"\n#\s+", " ", said.out.partition("# Not converted:")[2])
-    executed(said.out)
+    result = command("import", "crontab", path, "--tz", "UTC")
+    assert result.code == 1
+    assert "1 schedule converted, 1 not" in result.err
+    listed = re.sub(r"\n#\s+", " ", result.out.partition("# Not converted:")[2])
+    executed(result.out)
     assert list(registry()) == ["fine"]
     assert reason in listed
     assert remedy in listed
@@ -239,8 +239,8 @@ def test_the_user_column_is_that_of_system_crontabs(
     assert entry["target"]["text"] == "/srv/backup --all"
     assert "runs it as `root`" in entry["differences"][0]
     if place == "mine":
-        said = command("import", "crontab", path, "--tz", "UTC")
-        assert "pass `--system`" in said.err
+        result = command("import", "crontab", path, "--tz", "UTC")
+        assert "pass `--system`" in result.err
 
 
 def test_the_json_of_entries_and_refusals(command: Command, write: Callable[[str], Path]) -> None:
@@ -274,26 +274,26 @@ def test_the_json_of_entries_and_refusals(command: Command, write: Callable[[str
 
 
 def test_stdin_is_a_crontab_too(command: Command) -> None:
-    said = command("import", "crontab", "-", "--tz", "UTC", stdin="0 9 * * * /srv/report\n")
-    assert said.code == 0
-    assert "Schedules of `stdin`" in said.out
+    result = command("import", "crontab", "-", "--tz", "UTC", stdin="0 9 * * * /srv/report\n")
+    assert result.code == 0
+    assert "Schedules of `stdin`" in result.out
 
 
 def test_equal_names_become_different_workflows(
     command: Command, write: Callable[[str], Path]
 ) -> None:
-    said = command(
+    result = command(
         "import", "crontab", write("0 9 * * * ./a.sh\n0 8 * * * ./a.sh\n"), "--tz", "UTC"
     )
-    executed(said.out)
+    executed(result.out)
     assert list(registry()) == ["a", "a-2"]
 
 
 def test_a_comment_cant_leave_its_line(command: Command, write: Callable[[str], Path]) -> None:
     hostile = "0 9 * * * echo '\x1b[2J' \"\"\" \\ \r\x0b\u2028print('out')\n@reboot \x85import os\n"
-    said = command("import", "crontab", write(hostile), "--tz", "UTC")
-    assert "\x1b" not in said.out
-    executed(said.out)
+    result = command("import", "crontab", write(hostile), "--tz", "UTC")
+    assert "\x1b" not in result.out
+    executed(result.out)
     assert list(registry()) == ["echo"]
 
 
@@ -314,25 +314,25 @@ def test_files_that_are_no_crontab(
         path.mkdir()
     elif content is not None:
         path.write_bytes(content)
-    said = command("import", "crontab", path)
-    assert (said.code, said.out) == (code, "")
-    assert said.err.count("\n") == 1
-    assert expected in said.err
+    result = command("import", "crontab", path)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.count("\n") == 1
+    assert expected in result.err
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n\nMAILTO=ada\n"])
 def test_an_empty_crontab_is_no_error(
     command: Command, write: Callable[[str], Path], text: str
 ) -> None:
-    said = command("import", "crontab", write(text))
-    assert (said.code, said.out) == (0, "")
-    assert "nothing to convert" in said.err
+    result = command("import", "crontab", write(text))
+    assert (result.code, result.out) == (0, "")
+    assert "nothing to convert" in result.err
 
 
 def test_a_zone_that_isnt_one(command: Command, write: Callable[[str], Path]) -> None:
-    said = command("import", "crontab", write("0 9 * * * x"), "--tz", "Europe/Pariss")
-    assert (said.code, said.out) == (2, "")
-    assert "Europe/Paris" in said.err
+    result = command("import", "crontab", write("0 9 * * * x"), "--tz", "Europe/Pariss")
+    assert (result.code, result.out) == (2, "")
+    assert "Europe/Paris" in result.err
 
 
 def test_the_zone_is_that_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,9 +352,9 @@ def test_a_machine_without_a_named_zone_gets_an_error(
     command: Command, write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polos.cli.commands.importing.local_zone", lambda: None)
-    said = command("import", "crontab", write("0 9 * * * x"))
-    assert "UTC is used" in said.err
-    assert '"timezone": "UTC"' in said.out
+    result = command("import", "crontab", write("0 9 * * * x"))
+    assert "UTC is used" in result.err
+    assert '"timezone": "UTC"' in result.out
 
 
 SCALARS = st.one_of(

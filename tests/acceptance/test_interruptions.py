@@ -194,8 +194,8 @@ async def test_doctor_command_line_and_dashboard_show_it(
     for _ in range(3):
         assert await asyncio.to_thread(start(APP, "1", "9", handle.id).ends) == 3
     async with Worker(client, workflows=[workflow(id="other")(lambda: None)]):  # type: ignore[arg-type]
-        said = await asyncio.to_thread(command, "doctor", "--json")
-        found = [check for check in said.objects[0]["checks"] if check["about"] == "runs"]
+        result = await asyncio.to_thread(command, "doctor", "--json")
+        found = [check for check in result.objects[0]["checks"] if check["about"] == "runs"]
         shown = await asyncio.to_thread(command, "runs", "show", handle.id)
         as_json = await asyncio.to_thread(command, "runs", "show", handle.id, "--json")
     assert f"{handle.id} of poison was interrupted 3 times in a row" in found[0]["text"]

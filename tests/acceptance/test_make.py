@@ -67,7 +67,7 @@ def play(
 
 
 def test_a_part_that_fails_hides_no_other(play: Play) -> None:
-    has_failed, started, said = play(
+    has_failed, started, output = play(
         "core", "sqlite", "postgres", cargo="exit 1", python="echo 1 failed in 2.0s; exit 1"
     )
     assert has_failed
@@ -76,24 +76,24 @@ def test_a_part_that_fails_hides_no_other(play: Play) -> None:
         "python -m pytest -q",
     ]
     assert "--store postgres" in started[2]
-    assert said.count("FAILED") == 6  # each when it ends, and in the summary
+    assert output.count("FAILED") == 6  # each when it ends, and in the summary
 
 
 def test_one_failure_of_three_is_a_failure(play: Play) -> None:
-    has_failed, _, said = play("core", "sqlite", "postgres", cargo="exit 1")
+    has_failed, _, output = play("core", "sqlite", "postgres", cargo="exit 1")
     assert has_failed
-    assert said.count("FAILED") == 2
+    assert output.count("FAILED") == 2
 
 
 def test_the_summary_counts_what_ran(play: Play) -> None:
     results = "test result: ok. 30 passed; 0 failed; 2 ignored; 0 measured; 0 filtered out"
-    has_failed, _, said = play(
+    has_failed, _, output = play(
         "core", "sqlite",
         cargo=f"echo '{results}'; echo '{results}'",
         python="echo '1234 passed, 5 skipped in 67.89s (0:01:07)'",
     )  # fmt: skip
     assert not has_failed
-    rows = [line.split()[:-1] for line in said.splitlines()]  # without the seconds
+    rows = [line.split()[:-1] for line in output.splitlines()]  # without the seconds
     assert ["core", "(cargo", "test)", "60", "0", "4"] in rows
     assert ["package", "(pytest)", "1234", "0", "5"] in rows
     assert ["together", "1294"] in rows

@@ -222,6 +222,6 @@ def test_an_unknown_name_is_refused(
     monkeypatch.chdir(tmp_path)
     app = f"{name[:9]}.py"  # each its own, because a module is imported once
     Path(app).write_text("import polos\n\n@polos.workflow\nasync def job(): ...\n")
-    said = command("run", app, "--middleware", name)
-    assert said.code == 2
-    assert message in said.err
+    result = command("run", app, "--middleware", name)
+    assert result.code == 2
+    assert message in result.err

@@ -288,7 +288,7 @@ async def test_an_abandoned_transfer_leaves_the_file_unchanged(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "said"),
+    ("arguments", "code", "output"),
     [
         (["--from", "none.db", "--to", "postgresql://localhost:1/x"], 3, "none.db` doesn't exist"),
         (["--from", "some.db", "--to", "other.db"], 2, "isn't the URL of a PostgreSQL database"),
@@ -301,7 +301,7 @@ async def test_an_abandoned_transfer_leaves_the_file_unchanged(
         (["--from", "some.db", "--to", "TARGET", "--project", "nobody"], 1, "no project `nobody`"),
     ],
 )
-def test_errors_are_one_sentence(target: str, arguments: list[str], code: int, said: str) -> None:
+def test_errors_are_one_sentence(target: str, arguments: list[str], code: int, output: str) -> None:
     with PolosClient("some.db") as client:
         schedules.sync.list(client)
     Path("text.db").write_text("text" * 2000)
@@ -314,7 +314,7 @@ def test_errors_are_one_sentence(target: str, arguments: list[str], code: int, s
     given = [target if argument == "TARGET" else argument for argument in arguments]
     done = migrate(*given)
     assert done.returncode == code, done.stderr
-    assert said in done.stderr
+    assert output in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") == 1
     assert not Path("none.db").exists()

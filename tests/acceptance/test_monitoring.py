@@ -81,14 +81,14 @@ async def test_a_worker_answers_until_it_has_drained(client: PolosClient, eventu
 async def test_a_blocked_loop_neither_fakes_nor_delays_an_answer(
     client: PolosClient, eventually: Any
 ) -> None:
-    said: list[Any] = []
+    output: list[Any] = []
 
     @workflow
     async def blocks() -> None:
         def watch() -> None:
             while (live := get(worker.health_address, "/livez")) == OK:
                 pass
-            said.extend([live, get(worker.health_address, "/readyz"), worker.health()])
+            output.extend([live, get(worker.health_address, "/readyz"), worker.health()])
             seen.set()
 
         seen = threading.Event()
@@ -97,7 +97,7 @@ async def test_a_blocked_loop_neither_fakes_nor_delays_an_answer(
 
     async with Worker(client, health="127.0.0.1:0", stall=0.2) as worker:
         await blocks.run(client)
-        (code, text), ready, health = said
+        (code, text), ready, health = output
         assert code == 503
         assert text.startswith("the event loop has not answered for ")
         assert text.endswith(", and may take 0.2 s: something blocks it")
@@ -197,8 +197,10 @@ async def test_the_command_takes_the_address_from_its_variable(
     program = start(
         CLI, env={"POLOS_HEALTH": "127.0.0.1:0", "POLOS_DATABASE_URL": str(own_database)}
     )
-    said = await eventually(lambda: re.search(r"^probes: http://(\S+)/livez", program.errors, re.M))
-    assert probes(said[1]) == (OK, OK)
+    output = await eventually(
+        lambda: re.search(r"^probes: http://(\S+)/livez", program.errors, re.M)
+    )
+    assert probes(output[1]) == (OK, OK)
     program.signal(signal.SIGTERM)
     assert program.ends() == 0
 
@@ -217,9 +219,9 @@ def test_the_command_refuses_what_it_cannot_do(
 ) -> None:
     # In this process, where other tests have imported modules of other names.
     (tmp_path / "refused_probes.py").write_text(APP)
-    said = command("run", str(tmp_path / "refused_probes.py"), *arguments)
-    assert said.code == 2
-    assert message in said.err
+    result = command("run", str(tmp_path / "refused_probes.py"), *arguments)
+    assert result.code == 2
+    assert message in result.err
 
 
 # --- counts ----------------------------------------------------------------------------------

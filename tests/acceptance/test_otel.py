@@ -301,13 +301,13 @@ def test_without_opentelemetry_it_says_what_to_install() -> None:
         "import polos\n"
         "try:\n    import polos.otel\nexcept ImportError as error:\n    print(error)\n"
     )
-    said = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONPATH": str(PYTHON)},
         capture_output=True,
         text=True,
     )
-    assert "pip install 'polos[otel]'" in said.stdout, said.stderr
+    assert "pip install 'polos[otel]'" in result.stdout, result.stderr
 
 
 async def test_counts_are_those_of_the_core(telemetry: Telemetry) -> None:

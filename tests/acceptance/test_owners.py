@@ -137,8 +137,8 @@ def test_a_retirement_is_logged_listed_and_in_the_history(
     entry = schedules.sync.history(client, retired.id)[0]
     assert (entry.status, entry.count) == ("skipped", 0)
     assert entry.reason == "retired: `billing/main.py` no longer declares it"
-    said = command("doctor", "--database", str(database))
-    assert "1 retired in the last 7 days: invoices" in said.out
+    result = command("doctor", "--database", str(database))
+    assert "1 retired in the last 7 days: invoices" in result.out
     shown = command("schedules", "show", "invoices", "--database", str(database))
     assert "retired: `billing/main.py` no longer declares it" in shown.out
 

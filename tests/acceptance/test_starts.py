@@ -213,13 +213,13 @@ async def test_runs_start_starts_a_run(command: Command, own_database: Path | st
 
     async with PolosClient(own_database) as client, Worker(client):
         arguments = ("runs", "start", "greet", "--payload", '{"name": "Ada"}', "--key", "u7")
-        said = await asyncio.to_thread(command, *arguments, "--wait", "--json")
-        assert said.code == 0, said.err
-        (found,) = said.objects
+        result = await asyncio.to_thread(command, *arguments, "--wait", "--json")
+        assert result.code == 0, result.err
+        (found,) = result.objects
         assert (await runs.get(client, found["run_id"])).result == "u7: Ada"
 
-        said = await asyncio.to_thread(command, *arguments, "--delay", "2h")
-        (id,) = said.lines
+        result = await asyncio.to_thread(command, *arguments, "--delay", "2h")
+        (id,) = result.lines
         delayed = await runs.get(client, id)
         assert delayed.due_at is not None
         assert delayed.due_at - delayed.created_at >= timedelta(hours=1, minutes=59)
@@ -251,5 +251,5 @@ def test_runs_start_says_what_is_wrong(
 
     client._opened()
     runs.sync.invoke(client, greet)
-    said = command("runs", "start", *arguments)
-    assert (said.code, reason in said.err) == (code, True), said.err
+    result = command("runs", "start", *arguments)
+    assert (result.code, reason in result.err) == (code, True), result.err

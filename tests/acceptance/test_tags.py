@@ -134,11 +134,11 @@ def test_the_command_line_creates_lists_and_removes_tags(
     command: Command, client: PolosClient
 ) -> None:
     schedules.sync.create(client, "digest", "0 8 * * *", key="ada")
-    said = command(
+    result = command(
         "schedules", "create", "digest", "--cron", "0 8 * * *", "--tag", "team=a=b", "--tag", "x=y"
     )
-    assert said.code == 0, said.err
-    id = said.out.strip()
+    assert result.code == 0, result.err
+    id = result.out.strip()
     [item] = command("schedules", "list", "--json", "--tag", "team=a=b", "--tag", "x=y").objects
     assert (item["id"], item["tags"]) == (id, {"team": "a=b", "x": "y"})
     assert "team=a=b, x=y" in command("schedules", "show", id).out
@@ -155,20 +155,20 @@ def test_schedules_with_a_tag_are_paused_resumed_and_deleted(
     refused = command("schedules", "pause", "--tag", "team=billing")
     assert refused.code != 0
     assert listed(command, "--status", "paused") == []
-    said = command("schedules", "pause", "--tag", "team=billing", "--yes", "--note", "prices")
-    assert said.err == "paused 3 schedules\n"
+    result = command("schedules", "pause", "--tag", "team=billing", "--yes", "--note", "prices")
+    assert result.err == "paused 3 schedules\n"
     assert listed(command, "--status", "paused") == billing
     assert listed(command, "--status", "paused", "--tag", "team=sales") == []
     command("schedules", "resume", "--tag", "team=billing", "--key", "user-0001", "-y")
     assert listed(command, "--status", "paused") == billing[1:]
-    said = command("schedules", "delete", "--tag", "team=billing", "--tag", "plan=pro", "-y")
-    assert said.err == "deleted 3 schedules\n"
+    result = command("schedules", "delete", "--tag", "team=billing", "--tag", "plan=pro", "-y")
+    assert result.err == "deleted 3 schedules\n"
     assert listed(command) == ["user-0000", "user-0002", "user-0004"]
 
 
 @pytest.mark.parametrize("given", [["team"], ["=x"], ["team="], ["team=a", "team=b"]])
 def test_a_tag_is_a_name_and_a_value(command: Command, tagged: None, given: list[str]) -> None:
     options = [word for tag in given for word in ("--tag", tag)]
-    said = command("schedules", "list", *options)
-    assert said.code != 0
-    assert "--tag" in said.err
+    result = command("schedules", "list", *options)
+    assert result.code != 0
+    assert "--tag" in result.err

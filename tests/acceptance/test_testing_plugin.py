@@ -208,5 +208,5 @@ def test_{number}(polos_clock):
     ]
     completed = run_pytest(WORKFLOWS + "".join(tests))
     assert "1 failed, 3 errors" in completed.stdout, completed.stdout
-    for said in said_of.values():
-        assert said in completed.stdout
+    for output in said_of.values():
+        assert output in completed.stdout

@@ -234,9 +234,9 @@ STARTING = (
         print("listening")
 
     async def main() -> None:
-        said = asyncio.ensure_future(listening())
+        ready = asyncio.ensure_future(listening())
         await worker.run()
-        await said
+        await ready
 
     worker = Worker(PolosClient(database), drain=float(sys.argv[3]))
     worker._ends_process = True

@@ -64,7 +64,7 @@ class Verdict:
 
     bug: Bug
     is_caught: bool
-    said: str
+    message: str
     seconds: float = 0.0
 
 
@@ -378,7 +378,7 @@ def link_tree(source: Path, place: Path, replaced: dict[str, str]) -> None:
 def check_bug(bug: Bug, programs: list[Path], switch: str) -> Verdict:
     """Run the tests that have to catch a bug."""
     began = time.monotonic()
-    is_caught, said = False, "not caught"
+    is_caught, message = False, "not caught"
     place = TARGET / "python" / bug.name
     try:
         tree = TREE
@@ -395,15 +395,15 @@ def check_bug(bug: Bug, programs: list[Path], switch: str) -> Verdict:
             if code == 0:
                 continue
             is_caught = bool(names)
-            said = f"caught by {names[0]}" if names else f"broke off ({code}):\n{output}"
+            message = f"caught by {names[0]}" if names else f"broke off ({code}):\n{output}"
             break
     except Hung:
-        said = "not caught: hangs"
+        message = "not caught: hangs"
     except PatchError as error:
-        said = f"does not apply: {error}"
+        message = f"does not apply: {error}"
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return Verdict(bug, is_caught, said, time.monotonic() - began)
+    return Verdict(bug, is_caught, message, time.monotonic() - began)
 
 
 def check_without_bugs(bugs: list[Bug], programs: list[Path]) -> list[str]:
@@ -449,7 +449,7 @@ def check_without_bugs(bugs: list[Bug], programs: list[Path]) -> list[str]:
 
 
 def show(verdict: Verdict) -> None:
-    sys.stdout.write(f"{verdict.bug.name}: {verdict.said} ({verdict.seconds:.0f} s)\n")
+    sys.stdout.write(f"{verdict.bug.name}: {verdict.message} ({verdict.seconds:.0f} s)\n")
     sys.stdout.flush()
 
 

@@ -62,7 +62,7 @@ class Node:
     def is_primary(self) -> bool:
         return self.status_of("primary") == 200
 
-    def said(self) -> str:
+    def output(self) -> str:
         """Return the end of its programs' logs."""
         texts = [path.read_text()[-1500:] for path in sorted(self.folder.glob("*.log"))]
         return "\n".join(texts)
@@ -91,7 +91,7 @@ class Cluster:
             for node in self.nodes:
                 self.start(node)
             if not until(lambda: self.primary_or_none() and self._has_standbys(2), START):
-                raise AssertionError(f"the cluster doesn't start: {self.nodes[0].said()}")
+                raise AssertionError(f"the cluster doesn't start: {self.nodes[0].output()}")
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -127,7 +127,7 @@ class Cluster:
         """Wait for the node that accepts writes, and return it."""
         found = until(self.primary_or_none, FAILOVER)
         if found is None:
-            raise AssertionError(f"there is no primary: {self.nodes[0].said()}")
+            raise AssertionError(f"there is no primary: {self.nodes[0].output()}")
         assert isinstance(found, Node)
         return found
 
@@ -183,8 +183,8 @@ class Cluster:
             return time.monotonic() - healthy_since > 3 * LOOP_WAIT
 
         if not until(stays_healthy, START):
-            said = "\n".join(f"{node.name}: {node.said()}" for node in self.nodes)
-            raise AssertionError(f"the cluster doesn't heal: {said}")
+            output = "\n".join(f"{node.name}: {node.output()}" for node in self.nodes)
+            raise AssertionError(f"the cluster doesn't heal: {output}")
 
     def switch_over(self, candidate: Node) -> None:
         """Switch over through Patroni, as an operator does."""
@@ -342,10 +342,10 @@ class BaselineClient:
                         process.kill()
                     continue
                 del self._asking[process]
-                said, _ = process.communicate()
+                output, _ = process.communicate()
                 if process.returncode == 0:
                     self._committed.append(time.time())
-                    self._last = said.strip() or self._last
+                    self._last = output.strip() or self._last
 
     def _ask(self) -> subprocess.Popen[str]:
         addresses = [node.address for node in self._cluster.nodes]

@@ -63,9 +63,9 @@ FOREIGN_PANIC = re.compile(
 )
 
 
-def own_words(said: str) -> str:
+def own_words(output: str) -> str:
     """Return what a process wrote to stderr, without the panics of a library that it uses."""
-    return FOREIGN_PANIC.sub("", said)
+    return FOREIGN_PANIC.sub("", output)
 
 
 def now() -> datetime:
@@ -161,9 +161,9 @@ class WorkerProcess:
             code = None
             self._process.kill()
             self._process.wait()
-        said = self.errors.read_text()
-        verdict.expect("I11", code in codes, f"rc {code} instead of {codes}: {said[-500:]}")
-        verdict.expect("I7", "panicked" not in own_words(said), f"panic: {said[-2000:]}")
+        output = self.errors.read_text()
+        verdict.expect("I11", code in codes, f"rc {code} instead of {codes}: {output[-500:]}")
+        verdict.expect("I7", "panicked" not in own_words(output), f"panic: {output[-2000:]}")
         return code
 
     def stop(self) -> None:

@@ -52,22 +52,22 @@ class Program(WorkerProcess):
     def line(self, timeout: float = TIMEOUT) -> str:
         """Return the next line of its output; raise ``AssertionError`` if none comes."""
         assert self._process.stdout is not None
-        said = b""
+        output = b""
         deadline = time.monotonic() + timeout
         # Byte by byte: `select` doesn't see what a buffer holds.
         descriptor = self._process.stdout.fileno()
-        while not said.endswith(b"\n"):
+        while not output.endswith(b"\n"):
             rest = max(0.0, deadline - time.monotonic())
             readable, _, _ = select.select([descriptor], [], [], rest)
             byte = os.read(descriptor, 1) if readable else b""
             if not byte:
                 raise AssertionError(f"no further output: {self.errors.read_text()[-2000:]}")
-            said += byte
-        return said.decode().rstrip("\n")
+            output += byte
+        return output.decode().rstrip("\n")
 
     def ready(self) -> Program:
-        said = self.line()
-        assert said == "ready", said
+        output = self.line()
+        assert output == "ready", output
         self.is_ready = True
         return self
 
@@ -77,7 +77,7 @@ class Program(WorkerProcess):
         self._process.stdout.close()
 
     @property
-    def said(self) -> str:
+    def output(self) -> str:
         """What it has written to stderr."""
         return self.errors.read_text(errors="replace")
 

@@ -142,7 +142,8 @@ async def play(client: PolosClient, worker: Worker, place: str, size: int) -> No
     _, c, d = await change_log.change(dict.fromkeys("bcd", (before, filler, "active")), many)
     first = await change_log.change({}, lambda: invoke(1))
     await change_log.change(
-        {"a": (after, 2, "active")}, lambda: said(schedules.update(client, a, cron=after, input=2))
+        {"a": (after, 2, "active")},
+        lambda: finished(schedules.update(client, a, cron=after, input=2)),
     )
     tick = await change_log.change(
         {"tick": ("every", None, "active")},
@@ -153,7 +154,7 @@ async def play(client: PolosClient, worker: Worker, place: str, size: int) -> No
         lambda: schedules.create(client, "digest", after, key="b", input=3),
     )
     await change_log.change(
-        {"c": (before, filler, "paused")}, lambda: said(schedules.pause(client, c))
+        {"c": (before, filler, "paused")}, lambda: finished(schedules.pause(client, c))
     )
     await change_log.change({"d": (before, filler, "deleted")}, lambda: delete_once(client, d))
     second = await change_log.change({}, lambda: invoke(2))
@@ -161,14 +162,14 @@ async def play(client: PolosClient, worker: Worker, place: str, size: int) -> No
     await has_run(client, tick)
     await between_slots()
     await change_log.change(
-        {"tick": ("every", None, "paused")}, lambda: said(schedules.pause(client, tick))
+        {"tick": ("every", None, "paused")}, lambda: finished(schedules.pause(client, tick))
     )
     await worker.close()
     client.close()
     change_log.note(say="end")
 
 
-async def said(change: Awaitable[Any]) -> None:
+async def finished(change: Awaitable[Any]) -> None:
     """Drop the result."""
     await change
 

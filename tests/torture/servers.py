@@ -63,12 +63,12 @@ class ServerFactory:
 
     def run(self, name: str, *arguments: str) -> None:
         """Run one of PostgreSQL's programs; raise if it fails."""
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as output:
             command = [str(self.binaries / name), *arguments]
-            code = self.tools.run(command, self.user, stdout=said, stderr=said).wait()
+            code = self.tools.run(command, self.user, stdout=output, stderr=output).wait()
             if code:
-                said.seek(0)
-                text = said.read().decode(errors="replace")
+                output.seek(0)
+                text = output.read().decode(errors="replace")
                 raise AssertionError(f"{name} failed: {text[-2000:]}")
 
     def server(self, *, on_host: Host | None = None, **settings: object) -> Server:

@@ -80,25 +80,27 @@ def test_the_version_is_printed(polos: Callable[..., CommandResult], how: str) -
 
 
 def test_without_arguments_it_shows_its_commands(polos: Callable[..., CommandResult]) -> None:
-    said = polos()
-    assert all(command in said.out + said.err for command in ("run", "explain", "demo", "version"))
+    result = polos()
+    assert all(
+        command in result.out + result.err for command in ("run", "explain", "demo", "version")
+    )
 
 
 def test_a_mistyped_command_is_answered_with_the_nearest(
     polos: Callable[..., CommandResult],
 ) -> None:
-    said = polos("explian")
-    assert said.code == 2
-    assert "explain" in said.err
+    result = polos("explian")
+    assert result.code == 2
+    assert "explain" in result.err
 
 
 # --- explain ---------------------------------------------------------------------------------
 
 
 def test_explain_says_what_an_expression_means(polos: Callable[..., CommandResult]) -> None:
-    said = polos("explain", "30 2 * * *", "--tz", "America/New_York", "--count", "3")
-    first, *slots = said.out.splitlines()
-    assert said.code == 0
+    result = polos("explain", "30 2 * * *", "--tz", "America/New_York", "--count", "3")
+    first, *slots = result.out.splitlines()
+    assert result.code == 0
     assert "02:30" in first
     assert len([line for line in slots if "02:30-0" in line]) == 3
 
@@ -122,12 +124,12 @@ def test_explain_takes_five_unquoted_fields(polos: Callable[..., CommandResult])
 def test_explain_refuses_in_one_sentence(
     polos: Callable[..., CommandResult], arguments: list[str], expected: str
 ) -> None:
-    said = polos("explain", *arguments)
-    assert said.code == 2
-    assert said.out == ""
-    assert said.err.startswith("polos: ")
-    assert said.err.count("\n") == 1
-    assert expected in said.err
+    result = polos("explain", *arguments)
+    assert result.code == 2
+    assert result.out == ""
+    assert result.err.startswith("polos: ")
+    assert result.err.count("\n") == 1
+    assert expected in result.err
 
 
 # --- run: what is refused --------------------------------------------------------------------
@@ -174,14 +176,14 @@ def test_run_says_what_is_wrong(
     (tmp_path / "notes.txt").write_text("this is no database, though it is long enough" * 100)
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "relative.py").write_text("from . import other")
-    said = polos("run", *arguments)
-    last = said.err.splitlines()[-1]
-    assert said.code == code
+    result = polos("run", *arguments)
+    last = result.err.splitlines()[-1]
+    assert result.code == code
     assert expected in last
-    assert said.out == ""
+    assert result.out == ""
     assert not (tmp_path / "polos.db").exists()
     if "relative" not in arguments[0]:
-        assert "Traceback" not in said.err
+        assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize("target", ["broken.py", "broken"])
@@ -189,31 +191,31 @@ def test_a_file_that_raises_shows_its_own_traceback(
     polos: Callable[..., CommandResult], tmp_path: Path, target: str
 ) -> None:
     (tmp_path / "broken.py").write_text("def inner():\n    return {}['key']\n\ninner()\n")
-    said = polos("run", target)
-    assert said.code == 1
-    assert "KeyError: 'key'" in said.err
-    assert 'broken.py", line 4' in said.err
-    assert "polos/cli" not in said.err
-    assert "importlib" not in said.err
-    assert said.err.endswith(f"polos: `{target}` can't be imported\n")
+    result = polos("run", target)
+    assert result.code == 1
+    assert "KeyError: 'key'" in result.err
+    assert 'broken.py", line 4' in result.err
+    assert "polos/cli" not in result.err
+    assert "importlib" not in result.err
+    assert result.err.endswith(f"polos: `{target}` can't be imported\n")
 
 
 def test_a_file_with_a_syntax_error_shows_where(
     polos: Callable[..., CommandResult], tmp_path: Path
 ) -> None:
     (tmp_path / "typo.py").write_text("x = 1\ndef f(:\n")
-    said = polos("run", "typo.py")
-    assert 'typo.py", line 2' in said.err
-    assert "polos/cli" not in said.err
+    result = polos("run", "typo.py")
+    assert 'typo.py", line 2' in result.err
+    assert "polos/cli" not in result.err
 
 
 def test_a_module_that_an_import_lacks_isnt_mistaken_for_the_target(
     polos: Callable[..., CommandResult], tmp_path: Path
 ) -> None:
     (tmp_path / "app.py").write_text("import nothing_of_that_name")
-    said = polos("run", "app")
-    assert "No module named 'nothing_of_that_name'" in said.err
-    assert said.err.endswith("polos: `app` can't be imported\n")
+    result = polos("run", "app")
+    assert "No module named 'nothing_of_that_name'" in result.err
+    assert result.err.endswith("polos: `app` can't be imported\n")
 
 
 def test_a_refused_decorator_shows_its_line_and_none_of_ours(
@@ -222,11 +224,11 @@ def test_a_refused_decorator_shows_its_line_and_none_of_ours(
     (tmp_path / "app.py").write_text(
         'from polos import workflow\n\n@workflow(schedule="0 25 * * *")\ndef report(): ...\n'
     )
-    said = polos("run", "app.py")
-    assert said.code == 1
-    assert "InvalidCronError: cron field `hour`" in said.err
-    assert said.err.count("  File ") == 1
-    assert 'app.py", line ' in said.err  # of the decorator; before Python 3.11 of the function
+    result = polos("run", "app.py")
+    assert result.code == 1
+    assert "InvalidCronError: cron field `hour`" in result.err
+    assert result.err.count("  File ") == 1
+    assert 'app.py", line ' in result.err  # of the decorator; before Python 3.11 of the function
 
 
 # --- run: a worker ---------------------------------------------------------------------------

@@ -148,8 +148,8 @@ def started(program: str, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_process_that_does_not_get_ready_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
-    said = started("import sys; sys.exit(3)  # {0!r} {1}", monkeypatch)
-    assert "has ended with exit code 3 before it was ready" in said
+    output = started("import sys; sys.exit(3)  # {0!r} {1}", monkeypatch)
+    assert "has ended with exit code 3 before it was ready" in output
 
 
 def test_a_process_that_answers_something_else_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:

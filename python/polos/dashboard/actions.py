@@ -27,7 +27,7 @@ DONE: Mapping[str, str] = {
     "backfill_cancelled": "Cancelled. No other run of the backfill starts.",
     "retried": "Retrying from the first unfinished step.",
 }
-"""What is said on the page that follows."""
+"""The confirmation on the page that follows."""
 
 
 async def pause(client: PolosClient, id: str, form: Mapping[str, str]) -> str:

@@ -167,7 +167,7 @@ class Dashboard:
             root,
             path=path,
             secret=guard.form_secret(request),
-            said=DONE.get(done or ""),
+            confirmation=DONE.get(done or ""),
         )
         return HTMLResponse(html)
 

@@ -41,11 +41,11 @@ impl PgError {
     /// Whether the connection can't be used any more.
     pub fn is_broken(&self) -> bool {
         match self {
-            Self::Postgres(error) => error.as_db_error().is_none_or(|said| {
-                matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
+            Self::Postgres(error) => error.as_db_error().is_none_or(|db_error| {
+                matches!(db_error.parsed_severity(), Some(Severity::Fatal | Severity::Panic))
                     // The server has become a standby. The next connection finds the primary.
-                    || *said.code() == SqlState::READ_ONLY_SQL_TRANSACTION
-                    || is_stale(said.code())
+                    || *db_error.code() == SqlState::READ_ONLY_SQL_TRANSACTION
+                    || is_stale(db_error.code())
             }),
             Self::Silence | Self::Store(_) => true,
         }
@@ -82,9 +82,9 @@ impl PgError {
     /// because the transaction was idle.
     pub fn was_rolled_back(&self) -> bool {
         match self {
-            Self::Postgres(error) => error.as_db_error().is_some_and(|said| {
-                said.parsed_severity() == Some(Severity::Error)
-                    || *said.code() == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+            Self::Postgres(error) => error.as_db_error().is_some_and(|db_error| {
+                db_error.parsed_severity() == Some(Severity::Error)
+                    || *db_error.code() == SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
             }),
             Self::Silence | Self::Store(_) => false,
         }
@@ -99,11 +99,11 @@ impl PgError {
                 "the database `{name}` gave no answer in time; check the server and the network"
             )),
             Self::Postgres(error) => {
-                let said = with_advice(&error, server);
+                let message = with_advice(&error, server);
                 if error.code().is_some_and(needs_action) || is_of_another_type(&error) {
-                    StoreError::Denied(format!("the database `{name}` refuses: {said}"))
+                    StoreError::Denied(format!("the database `{name}` refuses: {message}"))
                 } else {
-                    StoreError::Unavailable(format!("the database `{name}` failed: {said}"))
+                    StoreError::Unavailable(format!("the database `{name}` failed: {message}"))
                 }
             }
         }
@@ -237,13 +237,14 @@ fn advice(error: &Error, server: &ServerConfig) -> Option<String> {
 fn advice_on_privileges(error: &Error, server: &ServerConfig) -> String {
     let (role, schema) = (server.user(), server.schema());
     // The message may be in another language. If it is not recognized, the advice is general.
-    let said = error.as_db_error().map_or("", |said| said.message());
-    if said.contains("row-level security") || said.contains("row security") {
+    let message = error.as_db_error().map_or("", |db_error| db_error.message());
+    if message.contains("row-level security") || message.contains("row security") {
         format!(
             "polos has to see every row of its tables: let an administrator run `ALTER ROLE \"{role}\" \
              BYPASSRLS`, or `ALTER TABLE ... DISABLE ROW LEVEL SECURITY` for the tables of schema `{schema}`"
         )
-    } else if error.as_db_error().is_some_and(|said| said.parsed_severity() == Some(Severity::Fatal)) {
+    } else if error.as_db_error().is_some_and(|db_error| db_error.parsed_severity() == Some(Severity::Fatal))
+    {
         // At login. Later, privileges concern schemas and tables.
         format!("let an administrator run `GRANT CONNECT ON DATABASE ... TO \"{role}\"`")
     } else if !server.has_schema() {
@@ -263,8 +264,8 @@ fn advice_on_privileges(error: &Error, server: &ServerConfig) -> String {
 
 /// The message of the error, without the server's "detail".
 pub(super) fn reason(error: &Error) -> String {
-    if let Some(said) = error.as_db_error() {
-        return format!("{} (SQLSTATE {})", said.message(), said.code().code());
+    if let Some(db_error) = error.as_db_error() {
+        return format!("{} (SQLSTATE {})", db_error.message(), db_error.code().code());
     }
     let mut text = error.to_string();
     let mut source = error.source();

@@ -311,8 +311,8 @@ def f36(bench: Bench) -> None:
     for thread in threads:
         thread.join()
     for other in others:
-        while (said := other.line()) != "done":
-            log.append(json.loads(said))
+        while (output := other.line()) != "done":
+            log.append(json.loads(output))
         other.ends(0)
     bench.injections += len(log)
     replay(bench, log)

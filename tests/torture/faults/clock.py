@@ -553,9 +553,9 @@ def f14(bench: Bench) -> None:
 def zone_program(bench: Bench, folder: Path, database: Path, cron: str) -> dict[str, str]:
     """Run a worker with this zone data; return what it reports about a schedule."""
     program = Program(bench, "zone_worker.py", database, cron, env={"PYTHONTZPATH": str(folder)})
-    said: dict[str, str] = json.loads(program.line())
+    output: dict[str, str] = json.loads(program.line())
     program.ends(0)
-    return said
+    return output
 
 
 FAULTS = {

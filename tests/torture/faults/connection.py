@@ -133,17 +133,17 @@ def f18c(bench: Bench) -> None:
             for number in range(bench.times(36, 6)):
                 start_load(part, requester)
                 denial = DENIALS[number % len(DENIALS)]
-                before = [said(worker, DENIED) for worker in workers]
+                before = [count_of(worker, DENIED) for worker in workers]
                 denial.begin(server)
 
-                def is_said(before: list[int] = before) -> bool:
+                def is_logged(before: list[int] = before) -> bool:
                     server.query(CUT)
                     return all(
-                        said(worker, DENIED) > count
+                        count_of(worker, DENIED) > count
                         for worker, count in zip(workers, before, strict=True)
                     )
 
-                is_logged = until(is_said)
+                is_logged = until(is_logged)
                 part.verdict.expect("I12", is_logged, f"{denial.what}: a worker doesn't log it")
                 if number < len(DENIALS):
                     check_doctor(part, url, denial.what)
@@ -154,7 +154,7 @@ def f18c(bench: Bench) -> None:
                 until(partial(all_recovered, workers))
                 part.injections += 1
             for worker in workers:
-                times = said(worker, DENIED)
+                times = count_of(worker, DENIED)
                 text = f"{part.injections} refusals were logged {times} times"
                 part.verdict.expect("I12", times == part.injections, text)
                 times = worker.errors.read_text().count("went back in time")
@@ -163,7 +163,7 @@ def f18c(bench: Bench) -> None:
             part.finish(LEASE)
 
 
-def said(worker: WorkerProcess, words: str) -> int:
+def count_of(worker: WorkerProcess, words: str) -> int:
     return worker.errors.read_text().count(words)
 
 

@@ -53,8 +53,10 @@ class Program:
         def is_known() -> bool:
             return any(found.pid == worker.pid for found in workers.sync.list(self.bench.client))
 
-        said = worker.errors.read_text
-        self.bench.verdict.expect("I7", until(is_known, BACK), f"a worker doesn't start: {said()}")
+        output = worker.errors.read_text
+        self.bench.verdict.expect(
+            "I7", until(is_known, BACK), f"a worker doesn't start: {output()}"
+        )
         return worker
 
     def end(self, worker: WorkerProcess) -> None:

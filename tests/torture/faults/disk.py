@@ -205,11 +205,11 @@ def fail_at_each(
             play.worker.ends(0, timeout=90)
             recorded = play.recorded()
             bench.verdict.expect("I7", recorded.ended, f"{what}: it didn't complete the scenario")
-            said = recorded.refusals or play.worker.errors.read_text()
+            output = recorded.refusals or play.worker.errors.read_text()
             failed = play.shim.control.failed
             # A failure of the last checkpoint isn't reported, and does no harm.
             if failed and not recorded.ended:
-                bench.verdict.expect("I12", said, f"{what}: no error was logged")
+                bench.verdict.expect("I12", output, f"{what}: no error was logged")
             check_state(play.bench, recorded, what)
             jobs = runs.sync.list(play.bench.client, workflow="job", limit=None)
             bench.verdict.expect("I2", len(jobs) == 2, f"{what}: {len(jobs)} jobs instead of 2")

@@ -21,7 +21,7 @@ CALLS = 3_000
 LIFE = (0.2, 1.0)
 
 
-def said(oracle: Path) -> dict[str, list[list[str]]]:
+def oracle_lines(oracle: Path) -> dict[str, list[list[str]]]:
     """Return the lines of an oracle by their first word, in order."""
     lines: dict[str, list[list[str]]] = defaultdict(list)
     if oracle.exists():
@@ -50,7 +50,7 @@ def under_kills(bench: Bench, count: int, part: str) -> dict[str, list[list[str]
         return not runs.sync.list(bench.client, status=("queued", "running", "waiting"), limit=1)
 
     bench.verdict.expect("I4", until(has_ended), "some runs never end")
-    return said(oracle)
+    return oracle_lines(oracle)
 
 
 def worker(bench: Bench, oracle: Path) -> Program:

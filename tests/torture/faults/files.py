@@ -326,9 +326,9 @@ def gone(bench: Bench, number: int, vanish: Callable[[Path], None]) -> None:
         since = time.time()
         there = contents(part.file)
         worker.ends(1, timeout=20)
-        said = worker.errors.read_text()
-        text = f"{vanish.__name__}: it said {said[-300:]!r}"
-        verdict.expect("I12", "was deleted, moved or replaced" in said, text)
+        output = worker.errors.read_text()
+        text = f"{vanish.__name__}: it printed {output[-300:]!r}"
+        verdict.expect("I12", "was deleted, moved or replaced" in output, text)
         late = [
             line for line in part.recorded_lines() if line.kind == "ack" and line.time > since + 1
         ]
@@ -385,8 +385,8 @@ def locked(bench: Bench, number: int, seconds: float) -> None:
             release.join()
         bench.verdict.expect("I7", worker.is_alive(), "the worker ended because of a lock")
         if seconds > 31:
-            said = until(lambda: "did not answer" in worker.errors.read_text(), 10)
-            bench.verdict.expect("I12", said, f"unexplained: {worker.errors.read_text()[-300:]}")
+            output = until(lambda: "did not answer" in worker.errors.read_text(), 10)
+            bench.verdict.expect("I12", output, f"unexplained: {worker.errors.read_text()[-300:]}")
         bench.verdict.expect(
             "I4", part.wait_for_success(part.invoke()), "the worker doesn't recover"
         )

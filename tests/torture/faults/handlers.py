@@ -43,7 +43,7 @@ def wait_for_completion(bench: Bench, id: str, timeout: float = 60.0) -> Run:
 def check_alive(bench: Bench, worker: Program, what: str) -> None:
     """I7: the worker is alive, and executes a run."""
     bench.verdict.expect(
-        "I7", worker.is_alive(), f"{what}: the worker has ended: {worker.said[-800:]}"
+        "I7", worker.is_alive(), f"{what}: the worker has ended: {worker.output[-800:]}"
     )
     if worker.is_alive():
         run = wait_for_completion(bench, bench.invoke("echo", what))
@@ -145,9 +145,9 @@ def f26(bench: Bench) -> None:
             is_described = "imeout" in text or "longer than" in text
             verdict.expect("I12", run.status == "succeeded" or is_described, f"{what}: {text}")
         check_alive(bench, worker, "handlers that hang")
-        said = worker.said
+        output = worker.output
         verdict.expect(
-            "I12", "ignores its cancellation" in said, "the handler that remains isn't logged"
+            "I12", "ignores its cancellation" in output, "the handler that remains isn't logged"
         )
         # Handlers without a timeout don't delay the end of the worker.
         left = [bench.invoke("unlimited", {"act": name}) for name in HANGING if name != "thread"]
@@ -389,7 +389,7 @@ def f30(bench: Bench) -> None:
             text = f"{what}: {run.status}, {run.error and run.error.message[:100]}"
             verdict.expect("I4", run.status in ENDED or column == "state", text)
     verdict.expect("I5", not (bench.folder / "canary").exists(), "stored text was executed")
-    verdict.expect("I7", worker.said.count("\n") < 5_000, "it logs the same repeatedly")
+    verdict.expect("I7", worker.output.count("\n") < 5_000, "it logs the same repeatedly")
     check_alive(bench, worker, "looking at hostile rows")
     close(bench, worker)
 

@@ -31,10 +31,10 @@ def f39(bench: Bench) -> None:
             if sys.platform == "win32":
                 raise NotRunError("os.fork doesn't exist here")
             program = Program(bench, "forks.py", bench.database, how, number)
-            said = program.line()
+            output = program.line()
             program.ends(0)
             bench.injections += 1
-            verdict.expect("I5", said == "well", f"{how}: {said}")
+            verdict.expect("I5", output == "well", f"{how}: {output}")
     keys = Counter(schedule.key for schedule in schedules.sync.list(bench.client))
     verdict.expect("I10", all(count == 1 for count in keys.values()), f"{keys}")
     verdict.expect("I10", len(keys) == 3 * bench.injections, f"{len(keys)} schedules")
@@ -106,11 +106,11 @@ def f39b(bench: Bench) -> None:
         if version > 1:
             web_app(bench, version)
         is_new = until(partial(has_version, bench, f"{version}"), TIMEOUT)
-        verdict.expect("I7", is_new, f"version {version} doesn't run: {worker.said[-1000:]}")
+        verdict.expect("I7", is_new, f"version {version} doesn't run: {worker.output[-1000:]}")
         bench.injections += 1
     worker.signal(signal.SIGINT)
     worker.ends(0, timeout=30)
-    verdict.expect("I7", "Traceback" not in worker.said, worker.said[-2000:])
+    verdict.expect("I7", "Traceback" not in worker.output, worker.output[-2000:])
     check_one_run_each(bench)
 
 
@@ -143,7 +143,7 @@ def _many(bench: Bench, *command: str) -> None:
         pids.update(pid for _, pid, _ in versions(bench))
         return len(versions(bench)) >= count
 
-    verdict.expect("I7", until(lambda: has_run(3), TIMEOUT), f"no new run: {worker.said[-1000:]}")
+    verdict.expect("I7", until(lambda: has_run(3), TIMEOUT), f"no new run: {worker.output[-1000:]}")
     for _ in range(bench.times(50, 3)):
         # Between two slots: a run in progress would rightly be executed again.
         victim = versions(bench)[-1][1]
@@ -156,12 +156,12 @@ def _many(bench: Bench, *command: str) -> None:
         count = len(versions(bench))
         continues = until(partial(has_run, count + 2), 30)
         verdict.expect(
-            "I7", continues, f"without {victim} there is no new run: {worker.said[-1000:]}"
+            "I7", continues, f"without {victim} there is no new run: {worker.output[-1000:]}"
         )
     worker.signal(signal.SIGTERM)
     worker.ends(0, -signal.SIGTERM, timeout=30)
     verdict.expect("I7", len(pids) > 1, f"all runs were executed by {pids}")
-    verdict.expect("I7", "Traceback" not in worker.said, worker.said[-2000:])
+    verdict.expect("I7", "Traceback" not in worker.output, worker.output[-2000:])
     verdict.expect("I7", not [pid for pid in pids if alive(pid)], "a process is still running")
     check_one_run_each(bench)
 
@@ -205,10 +205,10 @@ def f40b(bench: Bench) -> None:
         worker.ends(code)
         took = time.monotonic() - begun
         verdict.expect("I11", took < 8, f"{name}: it took {took:.1f} s to end")
-        said = worker.said
+        output = worker.output
         for trouble in ("Fatal Python error", "Segmentation", "Current thread"):
-            verdict.expect("I7", trouble not in said, f"{name}: {said[-1500:]}")
-        ours = [line for line in said.splitlines() if "polos" in line and "Warning" in line]
+            verdict.expect("I7", trouble not in output, f"{name}: {output[-1500:]}")
+        ours = [line for line in output.splitlines() if "polos" in line and "Warning" in line]
         ours = [line for line in ours if "ScheduleFrequency" not in line]
         verdict.expect("I7", not ours, f"{name}: {ours}")
         runs.sync.cancel(bench.client, job)
@@ -231,7 +231,7 @@ def f41b(bench: Bench) -> None:
             status = bench.status(held)
             verdict.expect("I11", status == "queued", f"{number.name}: its run is {status}")
             verdict.expect(
-                "I11", "Traceback" not in worker.said, f"{number.name}: {worker.said[-900:]}"
+                "I11", "Traceback" not in worker.output, f"{number.name}: {worker.output[-900:]}"
             )
             runs.sync.cancel(bench.client, held)
             # A second signal ends the wait.
@@ -277,9 +277,9 @@ def f44(bench: Bench) -> None:
                 20,
                 python=("-X", "dev", "-W", "ignore"),
             )
-            said = program.line()
+            output = program.line()
             program.ends(0)
-            verdict.expect("I5", said == "well", f"{how} {number}: {said}")
+            verdict.expect("I5", output == "well", f"{how} {number}: {output}")
             bench.injections += 1
     check_alive(bench, worker, "threads")
     close(bench, worker)
@@ -304,7 +304,9 @@ def f45(bench: Bench) -> None:
         jobs = [bench.invoke("act-step", {"act": "1-mebibyte"}) for _ in range(10)]
         jobs += [bench.invoke("limited-sync", {"act": "thread"})]
         time.sleep(1.0)
-        bench.verdict.expect("I7", worker.is_alive(), f"without descriptors: {worker.said[-900:]}")
+        bench.verdict.expect(
+            "I7", worker.is_alive(), f"without descriptors: {worker.output[-900:]}"
+        )
         resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, usual)
         # And no more memory: handlers may fail, but not the worker.
         before = resource.prlimit(worker.pid, resource.RLIMIT_AS)
@@ -318,7 +320,7 @@ def f45(bench: Bench) -> None:
         else:
             # The core can't continue without memory. It logs that, and another process continues.
             code = worker.ends(-signal.SIGABRT, 1)
-            verdict.expect("I12", "memory" in worker.said, f"rc {code}: {worker.said[-500:]}")
+            verdict.expect("I12", "memory" in worker.output, f"rc {code}: {worker.output[-500:]}")
             bench.remarks.append("without memory the worker has ended, and another one continued")
             worker = handler_worker(bench)
         bench.injections += 2
@@ -339,10 +341,10 @@ def check_start(bench: Bench, limit: str, what: str) -> None:
     command = f'{limit} && exec "{sys.executable}" -W ignore "{script}" tight-{bench.injections}.db'
     done = Command(bench, "sh", "-c", command, env={"RUST_BACKTRACE": "0"})
     code = done.ends(0, 1, 2, timeout=30)
-    said = done.said
-    bench.verdict.expect("I7", code != -signal.SIGSEGV, f"{what}: {said[-500:]}")
-    is_clear = code == 0 or "Error" in said or "rror" in said or "memory" in said
-    bench.verdict.expect("I12", is_clear, f"{what}: rc {code}, {said[-500:]}")
+    output = done.output
+    bench.verdict.expect("I7", code != -signal.SIGSEGV, f"{what}: {output[-500:]}")
+    is_clear = code == 0 or "Error" in output or "rror" in output or "memory" in output
+    bench.verdict.expect("I12", is_clear, f"{what}: rc {code}, {output[-500:]}")
     bench.injections += 1
 
 
@@ -359,11 +361,11 @@ def f47(bench: Bench) -> None:
         worker = Program(
             bench, "secret_values.py", bench.database, *MARKS[:4], env={"PYTHONUTF8": "1"}
         )
-        while (said := worker.line()) != "done":
-            found = [mark for mark in MARKS if mark in said]
-            verdict.expect("I12", not found, f"{number}: {found} in {said[:300]}")
+        while (output := worker.line()) != "done":
+            found = [mark for mark in MARKS if mark in output]
+            verdict.expect("I12", not found, f"{number}: {found} in {output[:300]}")
         worker.kill()
-        text = worker.said
+        text = worker.output
         for mark in MARKS:
             place = text.find(mark)
             shown = text[max(0, place - 200) : place + 100]

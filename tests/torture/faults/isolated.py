@@ -137,8 +137,8 @@ def f65(bench: Bench) -> None:
     took = command.term(timeout=20.0)
     expect_none_left(bench, processes, "worker")
     expect_none_left(bench, processes, "process")
-    said = f"{len(ids)} runs, {len(processes.of('worker'))} workers, ended in {took:.1f} s"
-    bench.remarks.append(said)
+    output = f"{len(ids)} runs, {len(processes.of('worker'))} workers, ended in {took:.1f} s"
+    bench.remarks.append(output)
 
 
 FAULTS = {"F64": f64, "F65": f65}

@@ -341,8 +341,8 @@ def f24(bench: Bench) -> None:
                 continue
             late = run.created_at - run.timestamp
             bench.verdict.expect("I1", late < SECOND, f"{run.id} was created {late} late")
-        said = worker.errors.read_text()
-        bench.verdict.expect("I12", "blocker" in said, "no warning was logged")
+        output = worker.errors.read_text()
+        bench.verdict.expect("I12", "blocker" in output, "no warning was logged")
         bench.injections += 1
         worker.term()
         other.term()

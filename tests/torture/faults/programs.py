@@ -45,9 +45,9 @@ class Service:
         self.way = way
         self.worker = self.process(way, [1] * count)
         silent = [n for n in range(count) if not self._ticks(n, since)]
-        said = self.worker.errors.read_text()[-2000:]
+        output = self.worker.errors.read_text()[-2000:]
         self.bench.verdict.expect(
-            "I7", not silent, f"{self.name} {silent} have no new slot: {said}"
+            "I7", not silent, f"{self.name} {silent} have no new slot: {output}"
         )
 
     def stop(self) -> None:

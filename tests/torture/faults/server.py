@@ -385,8 +385,8 @@ def one_too_many(bench: Bench) -> None:
     """I12: a client that gets no connection reports the cause and the remedy."""
     last = bench.start("--lease", LEASE)
     last.ends(1)
-    said = last.errors.read_text()
-    bench.verdict.expect("I12", "raise max_connections" in said, said[-500:])
+    output = last.errors.read_text()
+    bench.verdict.expect("I12", "raise max_connections" in output, output[-500:])
 
 
 def f18b(bench: Bench) -> None:

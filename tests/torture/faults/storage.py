@@ -149,8 +149,8 @@ def invoked(bench: Bench) -> str | None:
 
 
 def check_said(bench: Bench, worker: WorkerProcess) -> None:
-    said = worker.errors.read_text()
-    bench.verdict.expect("I12", "database fails" in said, "nothing was logged about it")
+    output = worker.errors.read_text()
+    bench.verdict.expect("I12", "database fails" in output, "nothing was logged about it")
 
 
 POISONS = (

@@ -207,9 +207,11 @@ def f63(bench: Bench) -> None:
                     text = f"it survives {times} signals"
                     bench.verdict.expect("I11", took is not None, text)
                     slowest[times] = max(slowest[times], took or 0.0)
-                    said = parents.errors.read_text()
-                    is_said = "could not deregister" in said or "hangs while it stops" in said
-                    bench.verdict.expect("I12", is_said, f"it logs nothing about it: {said[-500:]}")
+                    output = parents.errors.read_text()
+                    is_logged = "could not deregister" in output or "hangs while it stops" in output
+                    bench.verdict.expect(
+                        "I12", is_logged, f"it logs nothing about it: {output[-500:]}"
+                    )
                     bench.injections += 1
                 finally:
                     parents.dispose()

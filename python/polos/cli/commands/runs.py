@@ -251,25 +251,25 @@ def _step_row(step: StepInfo, *, has_ended: bool = False) -> Row:
     lasted = None
     if step.started_at is not None and step.finished_at is not None:
         lasted = took(step.finished_at - step.started_at)
-    said: Cell | str = value_text(step.result)
+    output: Cell | str = value_text(step.result)
     if step.error is not None:
-        said = Cell(error_text(step.error), "red")
+        output = Cell(error_text(step.error), "red")
     elif step.awaits_event and has_ended:
-        said = "the run ended before this event came"
+        output = "the run ended before this event came"
     elif step.awaits_event:
         limit = "" if step.wakes_at is None else f" until {when(step.wakes_at)}"
-        said = f"for this event{limit}"
+        output = f"for this event{limit}"
     elif step.timed_out:
-        said = "timed out: no event came"
+        output = "timed out: no event came"
     elif step.wakes_at is not None and step.status == "waiting":
-        said = f"until {when(step.wakes_at)}"
+        output = f"until {when(step.wakes_at)}"
     return [
         step.name,
         status_cell(step.status),
         str(step.attempt) if step.attempt > 1 else "",
         when(step.started_at),
         lasted,
-        said,
+        output,
     ]
 
 
@@ -469,12 +469,12 @@ def _watch_one(client: PolosClient, run: Run, as_json: bool) -> Run:
                 printed[step.name] = step.status
                 if not as_json:
                     _print_step(step)
-        if run.progress is not None and printed.get("progress") != (said := str(run.progress)):
-            printed["progress"] = said
+        if run.progress is not None and printed.get("progress") != (output := str(run.progress)):
+            printed["progress"] = output
             if as_json:
                 out_json(run_json(run, is_whole=True))
             else:
-                out(f"{when(run.progress.timestamp)}  {run.id}  {_escaped(said)}")
+                out(f"{when(run.progress.timestamp)}  {run.id}  {_escaped(output)}")
         if printed.get("") != run.status:
             printed[""] = run.status
             if as_json:
@@ -492,17 +492,17 @@ def _print_step(step: StepInfo) -> None:
     moment = step.finished_at or step.started_at
     cells = _step_row(step)
     status = status_cell(step.status)
-    said = cells[-1].text if isinstance(cells[-1], Cell) else cells[-1]
-    out(f"{when(moment)}  step {step.name}  {styled(status.text, status.style)}  {said}".rstrip())
+    output = cells[-1].text if isinstance(cells[-1], Cell) else cells[-1]
+    out(f"{when(moment)}  step {step.name}  {styled(status.text, status.style)}  {output}".rstrip())
 
 
 def _print_run(run: Run) -> None:
     moment = run.finished_at or run.started_at or run.created_at
     status = status_cell(run.status)
-    said = error_text(run.error) or value_text(run.result, 100)
+    output = error_text(run.error) or value_text(run.result, 100)
     name = called(run.workflow, run.key)
     line = f"{when(moment)}  {run.id}  {name}  {styled(status.text, status.style)}  "
-    out(f"{line}{' '.join(_escaped(said).split())}".rstrip())
+    out(f"{line}{' '.join(_escaped(output).split())}".rstrip())
 
 
 def _watch_all(client: PolosClient, workflow: str | None, key: str | None, as_json: bool) -> None:

@@ -33,7 +33,7 @@ _AHEAD = timedelta(days=7)
 
 
 @dataclass(frozen=True)
-class Scene:
+class Snapshot:
     """The state at one moment."""
 
     overview: Overview
@@ -66,9 +66,9 @@ def top(
             _live(client, interval)
 
 
-def _look(client: PolosClient, count: int) -> Scene:
+def _look(client: PolosClient, count: int) -> Snapshot:
     overview = polos.overview.sync(client)
-    return Scene(
+    return Snapshot(
         overview=overview,
         workers=workers.sync.list(client),
         running=runs.sync.list(client, status="running", limit=count),
@@ -77,12 +77,12 @@ def _look(client: PolosClient, count: int) -> Scene:
     )
 
 
-def _json(scene: Scene) -> dict[str, Any]:
+def _json(snapshot: Snapshot) -> dict[str, Any]:
     return {
-        **overview_json(scene.overview),
-        "workers": [worker_json(worker) for worker in scene.workers],
-        "running": [run_json(run) for run in scene.running],
-        "failed": [run_json(run) for run in scene.failed],
+        **overview_json(snapshot.overview),
+        "workers": [worker_json(worker) for worker in snapshot.workers],
+        "running": [run_json(run) for run in snapshot.running],
+        "failed": [run_json(run) for run in snapshot.failed],
         "coming": [
             {
                 "timestamp": iso(schedule.upcoming),
@@ -90,7 +90,7 @@ def _json(scene: Scene) -> dict[str, Any]:
                 "workflow": schedule.workflow,
                 "key": schedule.key,
             }
-            for schedule in scene.coming
+            for schedule in snapshot.coming
         ],
     }
 
@@ -123,9 +123,9 @@ def _live(client: PolosClient, interval: float) -> None:
             time.sleep(interval)
 
 
-def _lines(client: PolosClient, scene: Scene, count: int) -> Iterator[str]:
+def _lines(client: PolosClient, snapshot: Snapshot, count: int) -> Iterator[str]:
     """Yield the screen, with at most ``count`` rows of each kind."""
-    view = scene.overview
+    view = snapshot.overview
     place = client.database if "://" in client.database else os.path.basename(client.database)
     yield (
         f"{styled('polos', 'bold')} {polos.__version__}  {place}  project {client.project_id}  "
@@ -137,11 +137,11 @@ def _lines(client: PolosClient, scene: Scene, count: int) -> Iterator[str]:
         since = f", the first {until(view.oldest_due, view.now)}" if view.oldest_due else ""
         many = f"{view.overdue:,}{'+' * (view.overdue >= view.counted_to)}"
         yield styled(f"overdue    {many}{since}; `polos doctor` says why", "yellow")
-    yield from _part("workers", len(scene.workers), _worker_rows(scene, count), _WORKERS)
+    yield from _part("workers", len(snapshot.workers), _worker_rows(snapshot, count), _WORKERS)
     running = view.runs.get("running", 0)
-    yield from _part("running", running, _running_rows(scene, view.now), _RUNNING)
-    yield from _part("coming", None, _coming_rows(scene, view.now), _COMING)
-    yield from _part("failed", None, _failed_rows(scene, view.now), _FAILED)
+    yield from _part("running", running, _running_rows(snapshot, view.now), _RUNNING)
+    yield from _part("coming", None, _coming_rows(snapshot, view.now), _COMING)
+    yield from _part("failed", None, _failed_rows(snapshot, view.now), _FAILED)
 
 
 def _counts(counts: Mapping[str, int], most: int) -> str:
@@ -188,14 +188,14 @@ _FAILED = (
 )
 
 
-def _worker_rows(scene: Scene, count: int) -> Iterator[Row]:
-    for worker in sorted(scene.workers, key=lambda worker: -worker.held)[:count]:
+def _worker_rows(snapshot: Snapshot, count: int) -> Iterator[Row]:
+    for worker in sorted(snapshot.workers, key=lambda worker: -worker.held)[:count]:
         yield [
             worker.app,
             host_of(worker),
             str(worker.pid),
             str(worker.held),
-            _seen(worker, scene.overview.now),
+            _seen(worker, snapshot.overview.now),
             ", ".join(worker.workflows),
         ]
 
@@ -206,15 +206,15 @@ def _seen(worker: WorkerInfo, now: datetime) -> Cell | str:
     return until(min(worker.seen_at, now), now)
 
 
-def _running_rows(scene: Scene, now: datetime) -> Iterator[Row]:
-    for run in scene.running:
+def _running_rows(snapshot: Snapshot, now: datetime) -> Iterator[Row]:
+    for run in snapshot.running:
         attempt = str(run.attempt) if run.attempt > 1 else ""
         since = until(run.started_at or run.created_at, now)
         yield [called(run.workflow, run.key), since, attempt, run.id]
 
 
-def _coming_rows(scene: Scene, now: datetime) -> Iterator[Row]:
-    for schedule in scene.coming:
+def _coming_rows(snapshot: Snapshot, now: datetime) -> Iterator[Row]:
+    for schedule in snapshot.coming:
         yield [
             when(schedule.upcoming),
             until(schedule.upcoming, now),
@@ -223,7 +223,7 @@ def _coming_rows(scene: Scene, now: datetime) -> Iterator[Row]:
         ]
 
 
-def _failed_rows(scene: Scene, now: datetime) -> Iterator[Row]:
-    for run in scene.failed:
+def _failed_rows(snapshot: Snapshot, now: datetime) -> Iterator[Row]:
+    for run in snapshot.failed:
         error = Cell(error_text(run.error), "red")
         yield [called(run.workflow, run.key), until(run.finished_at, now), error, run.id]

@@ -1,5 +1,5 @@
-// Keeps the page up to date, and says times in words. Everything works without it, only not by
-// itself: the page is complete when it arrives, and its forms are plain forms.
+// Keeps the page up to date and writes times in words. The page also works without this script:
+// it is complete when it arrives, and its forms are plain forms.
 "use strict";
 (() => {
   const live = document.getElementById("live");
@@ -27,7 +27,7 @@
     return `${Math.round(h / 24)} d`;
   }
 
-  // Where the clocks differ, what counts is the one that slots are due by.
+  // If the clocks differ, the one of the server counts: slots are due by it.
   const ahead = Date.parse(live.dataset.now) - Date.now();
   const offset = Math.abs(ahead) > 5000 ? ahead : 0;
 
@@ -37,7 +37,7 @@
     return seconds > 0 ? `in ${span(seconds)}` : `${span(-seconds)} ago`;
   }
 
-  function sayTimes(root) {
+  function formatTimes(root) {
     for (const time of root.querySelectorAll("time[data-ago], time[data-distance]")) {
       const when = Date.parse(time.dateTime);
       if (Number.isNaN(when)) continue;
@@ -46,44 +46,44 @@
       if (time.textContent !== text) time.textContent = text;
     }
     for (const text of root.querySelectorAll("text[data-clock]")) {
-      const said = hour.format(Date.parse(text.dataset.clock));
-      if (text.textContent !== said) text.textContent = said;
+      const clock = hour.format(Date.parse(text.dataset.clock));
+      if (text.textContent !== clock) text.textContent = clock;
     }
   }
 
   document.getElementById("zone").textContent = `Times without a zone are in your time zone, ${zone}.`;
-  sayTimes(document);
-  setInterval(() => { if (!document.hidden) sayTimes(document); }, 1000);
+  formatTimes(document);
+  setInterval(() => { if (!document.hidden) formatTimes(document); }, 1000);
 
-  // --- taking over what has changed ------------------------------------------------------
+  // --- applying updates ------------------------------------------------------------------
 
-  // What may become what: the same kind of thing, by name where it has one, else by class.
+  // Nodes of the same kind (element with its id, or else its first class) are updated in place.
   const kind = (node) => node.nodeType === Node.ELEMENT_NODE
     ? `${node.nodeName}#${node.getAttribute("id") || ""}.${node.getAttribute("id") ? "" : node.classList[0] || ""}`
     : node.nodeName;
 
-  function mend(old, fresh) {
+  function patch(old, fresh) {
     if (old.nodeType !== Node.ELEMENT_NODE) {
       if (old.nodeValue !== fresh.nodeValue) old.nodeValue = fresh.nodeValue;
       return;
     }
-    // Somebody is filling it in.
+    // The user is filling in this form.
     if (old.nodeName === "FORM" && old.contains(document.activeElement)) return;
     for (const { name } of [...old.attributes]) {
       if (name !== "open" && name !== "class" && !fresh.hasAttribute(name)) old.removeAttribute(name);
     }
     for (const { name, value } of fresh.attributes) {
-      // What somebody has typed stays. Nobody types into a hidden input.
+      // Keep what the user has typed. Hidden inputs are always updated.
       const isTyped = name === "value" && old.nodeName === "INPUT" && old.type !== "hidden";
       if (name === "open" || isTyped) continue;
       if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     }
     if (!fresh.hasAttribute("class") && old.hasAttribute("class")) old.removeAttribute("class");
-    mendChildren(old, fresh);
+    patchChildren(old, fresh);
   }
 
-  function mendChildren(old, fresh) {
-    // What is gone for good goes first, rather than that what stays moves past it.
+  function patchChildren(old, fresh) {
+    // Remove first what is gone, so that what remains does not have to move.
     const names = new Set([...fresh.children].map((child) => child.getAttribute("id")));
     for (const child of [...old.children]) {
       if (child.hasAttribute("id") && !names.has(child.getAttribute("id"))) child.remove();
@@ -91,44 +91,44 @@
     let at = old.firstChild;
     const drop = () => { const next = at.nextSibling; at.remove(); at = next; };
     for (const wanted of [...fresh.childNodes]) {
-      const sought = kind(wanted);
+      const wantedKind = kind(wanted);
       let found = at;
-      while (found && kind(found) !== sought) found = found.nextSibling;
+      while (found && kind(found) !== wantedKind) found = found.nextSibling;
       if (!found || wanted.nodeType === Node.TEXT_NODE && found !== at) {
         if (wanted.id && wanted.classList) wanted.classList.add("fresh");
         old.insertBefore(wanted, at);
         continue;
       }
-      // Blanks in between go, rather than that something moves: what is moved loses the focus.
+      // Remove blanks in between rather than move a node: a moved node loses the focus.
       while (at !== found && at.nodeType === Node.TEXT_NODE) drop();
       if (at === found) at = found.nextSibling;
       else old.insertBefore(found, at);
-      mend(found, wanted);
+      patch(found, wanted);
     }
     while (at) drop();
   }
 
-  function take(news) {
-    trouble.hidden = !news.trouble;
-    if (news.trouble) {
-      trouble.textContent = `This page cannot be updated: ${news.trouble}.`;
+  function applyUpdate(update) {
+    trouble.hidden = !update.trouble;
+    if (update.trouble) {
+      trouble.textContent = `This page cannot be updated: ${update.trouble}.`;
       return;
     }
-    const fresh = new DOMParser().parseFromString(`<div>${news.html}</div>`, "text/html").body.firstChild;
+    const fresh = new DOMParser().parseFromString(`<div>${update.html}</div>`, "text/html").body.firstChild;
     for (const input of fresh.querySelectorAll('input[name="secret"]')) input.setAttribute("value", secret);
-    sayTimes(fresh);
-    const before = said();
-    mendChildren(live, fresh);
-    document.title = `${news.title} – polos`;
-    const after = said();
+    formatTimes(fresh);
+    const before = announcements();
+    patchChildren(live, fresh);
+    document.title = `${update.title} – polos`;
+    const after = announcements();
     if (after !== before) announcer.textContent = after;
   }
 
-  // What is worth being read aloud when it changes.
-  const said = () => [...live.querySelectorAll("[data-announce]")]
+  // What a screen reader reads aloud when it changes.
+  const announcements = () => [...live.querySelectorAll("[data-announce]")]
     .map((node) => `The ${node.dataset.announce} is ${node.textContent.trim()} now.`).join(" ");
 
-  // --- hearing of it ---------------------------------------------------------------------
+  // --- updates -------------------------------------------------------------------------
 
   let source = null, timer = 0, wait = 0;
   let revision = live.dataset.revision;
@@ -150,11 +150,11 @@
     source.onopen = () => { wait = 0; show("on", "live"); };
     source.onmessage = (event) => {
       revision = event.lastEventId || revision;
-      take(JSON.parse(event.data));
+      applyUpdate(JSON.parse(event.data));
     };
     source.onerror = () => {
-      // Streams end every now and then, which is no trouble. The browser would try again by itself,
-      // but with what it knew at first, and not after an answer that says no.
+      // A stream ends now and then. The browser would reconnect by itself, but with the first
+      // revision, and not after an error status.
       close();
       if (wait) show("off", "not live");
       timer = setTimeout(open, wait * 1000 + 200);
@@ -167,14 +167,14 @@
     source = null;
   }
 
-  // Browsers have few connections to one place: pages that nobody sees give theirs back.
+  // Browsers limit the connections to a host: a hidden page closes its own.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) { clearTimeout(timer); close(); } else { open(); }
   });
   addEventListener("pagehide", close);
   addEventListener("pageshow", (event) => { if (event.persisted) open(); });
 
-  // Menus close as menus do.
+  // Escape and a click elsewhere close a menu.
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     for (const menu of document.querySelectorAll("details.menu[open]")) {
