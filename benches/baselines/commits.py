@@ -10,7 +10,7 @@ options = side.options(count=2_000, bulk=200_000)
 
 
 def main() -> None:
-    database = files.opened(Path(options.folder) / "floor.db")
+    database = files.opened(Path(options.folder) / "baseline.db")
     database.execute("CREATE TABLE step (run INTEGER, name TEXT, result TEXT)")
     insert = "INSERT INTO step VALUES (?, ?, ?)"
     begun = time.perf_counter()

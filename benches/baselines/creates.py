@@ -14,7 +14,7 @@ INSERT = "INSERT INTO schedule (key, cron) VALUES (?, '0 8 * * *')"
 
 
 async def main() -> None:
-    writer = Writer(Path(options.folder) / "floor.db", TABLE)
+    writer = Writer(Path(options.folder) / "baseline.db", TABLE)
     begun = time.perf_counter()
     for number in range(options.alone):
         await writer.write(INSERT, (f"alone-{number}",))

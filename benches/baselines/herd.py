@@ -24,7 +24,7 @@ async def handler() -> None:
 
 
 def prepare() -> sqlite3.Connection:
-    database = files.opened(Path(options.folder) / "floor.db")
+    database = files.opened(Path(options.folder) / "baseline.db")
     database.execute("CREATE TABLE schedule (id TEXT PRIMARY KEY, next INTEGER) WITHOUT ROWID")
     database.execute("CREATE INDEX due ON schedule (next)")
     database.execute(

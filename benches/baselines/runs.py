@@ -31,7 +31,7 @@ async def run(writer: Writer) -> None:
 
 
 async def main() -> None:
-    writer = Writer(Path(options.folder) / "floor.db", TABLE)
+    writer = Writer(Path(options.folder) / "baseline.db", TABLE)
     begun = time.perf_counter()
     for _ in range(options.alone):
         await run(writer)

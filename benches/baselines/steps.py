@@ -19,7 +19,7 @@ async def run(writer: Writer, number: int) -> None:
 
 async def main() -> None:
     table = "CREATE TABLE step (run INTEGER, name TEXT, result TEXT)"
-    writer = Writer(Path(options.folder) / "floor.db", table)
+    writer = Writer(Path(options.folder) / "baseline.db", table)
     begun = time.perf_counter()
     for _ in range(options.batches):
         await asyncio.gather(*(run(writer, number) for number in range(options.runs)))

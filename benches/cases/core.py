@@ -15,23 +15,23 @@ ROW = Row(
         "`synchronous=FULL`, on a RAM disk to see our own work."
     ),
     fairness=(
-        "**floor** of the queue: the standard library's heap of pairs of numbers. Of the batch: "
+        "**baseline** of the queue: the standard library's heap of pairs of numbers. Of the batch: "
         "500 rows inserted and 500 advanced by prepared statements in one transaction.",
     ),
     cases=(micro.case("queue"), micro.case("batch", on_ram=True)),
     figures=(
         Figure("queue/out and in/polos", "queue, polos", "ns"),
-        Figure("queue/out and in/floor", "queue, floor", "ns"),
+        Figure("queue/out and in/baseline", "queue, baseline", "ns"),
         Figure("batch/fire/polos", "500 fires, polos", "ns"),
-        Figure("batch/fire/floor", "500 fires, floor", "ns"),
+        Figure("batch/fire/baseline", "500 fires, baseline", "ns"),
         Figure("batch/claim/polos", "500 claims, polos", "ns"),
         Figure("batch/limited claim/polos", "500 claims under a limit, polos", "ns"),
     ),
     goals=(
         Goal(
-            "queue: at most 2 x the floor",
+            "queue: at most 2 x the baseline",
             f"{QUEUE}/out and in/polos",
-            over=f"{QUEUE}/out and in/floor",
+            over=f"{QUEUE}/out and in/baseline",
             at_most=2,
         ),
         Goal(

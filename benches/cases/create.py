@@ -13,9 +13,9 @@ ROW = Row(
         "call returns. 500 callers at once and 2,000 in bulk for DBOS, for time; "
         "APScheduler has neither.",
         "**huey**: a one-off task with a time; it has no schedules that can be stored.",
-        "**floor**: one-row inserts, each a commit; and 200,000 in one transaction.",
-        "**floor, awaited**: the same by a writer thread, for tasks that await it. So it is with "
-        "polos: the event loop continues while the disk syncs. The peers' calls block it.",
+        "**baseline**: one-row inserts, each a commit; and 200,000 in one transaction.",
+        "**baseline, awaited**: the same by a writer thread, for tasks that await it. As with "
+        "polos, the event loop continues while the disk syncs. The peers' calls block it.",
     ),
     cases=(
         Case(
@@ -26,8 +26,8 @@ ROW = Row(
                 Side("DBOS", "peers/dbos/create.py", "dbos"),
                 Side("APScheduler 3 on SQLite", "peers/apscheduler3/create.py", "apscheduler3"),
                 Side("APScheduler 4 on SQLite", "peers/apscheduler4/create.py", "apscheduler4"),
-                Side("floor", "baselines/commits.py", "floor"),
-                Side("floor, awaited", "baselines/creates.py", "floor"),
+                Side("baseline", "baselines/commits.py", "baseline"),
+                Side("baseline, awaited", "baselines/creates.py", "baseline"),
             ),
         ),
     ),

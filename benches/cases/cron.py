@@ -25,7 +25,7 @@ ROW = Row(
         "wall-clock time is left out; it wants both where day of month and day of week are "
         "restricted. cronexpr and polos use the same time zone library, `cron` and croner "
         "chrono-tz.",
-        "**floor**: fields as bit sets and a table of offsets; no rules, no names, no errors.",
+        "**baseline**: fields as bit sets and a table of offsets; no rules, no names, no errors.",
     ),
     cases=(micro.case("next"),),
     figures=(
@@ -35,7 +35,7 @@ ROW = Row(
     goals=(
         *(ours(NEW_YORK, name, "cron", at_least=1.8) for name in micro.EXPRESSIONS),
         *(ours(NEW_YORK, name, "croner", at_least=3) for name in micro.EXPRESSIONS),
-        ours(NEW_YORK, "daily", "floor", at_most=1.3),
+        ours(NEW_YORK, "daily", "baseline", at_most=1.3),
         Goal(
             "leap day: at most 2 x the daily case",
             f"next/criterion/{NEW_YORK}/leap day/polos",

@@ -11,7 +11,7 @@ ROW = Row(
         "another. *At once*: 1,000 of them."
     ),
     fairness=(
-        "**floor**: a queue to a thread of plain Python that answers at once, with one wake-up "
+        "**baseline**: a queue to a thread of plain Python that answers at once, with one wake-up "
         "for all that have gathered; it parses no request and reads no database.",
     ),
     cases=(
@@ -19,7 +19,7 @@ ROW = Row(
             "crossings",
             (
                 Side("polos", "peers/polos/crossings.py", "polos"),
-                Side("floor", "baselines/crossings.py", "floor"),
+                Side("baseline", "baselines/crossings.py", "baseline"),
             ),
             on_disk=False,
         ),

@@ -12,7 +12,7 @@ ROW = Row(
     fairness=(
         "Payloads are checked against the handler's types and encoded, and the handles are "
         "returned; all of this counts.",
-        "**floor**: rows of five columns with two indexes (a run has 43 columns and up to eight "
+        "**baseline**: rows of five columns with two indexes (a run has 43 columns and up to eight "
         "index entries), by psycopg: one COPY, and one INSERT from arrays. Making the rows counts.",
     ),
     cases=(
@@ -20,7 +20,7 @@ ROW = Row(
             "20,000 runs",
             (
                 Side("polos", "peers/polos_postgres/enqueue.py", "polos"),
-                Side("floor", "peers/psycopg/enqueue.py", "procrastinate"),
+                Side("baseline", "peers/psycopg/enqueue.py", "procrastinate"),
             ),
             store="postgres",
         ),

@@ -16,7 +16,7 @@ ROW = Row(
         "**APScheduler 3**: in memory (nothing survives), or in SQLite; nothing else stored.",
         "**DBOS**, **huey**, **APScheduler 4**: durable; nothing else stored. huey's scheduler "
         "looks once a second, its shortest interval, and its tasks' times are spread over it.",
-        "**floor**: a thread that waits and wakes the loop, which stores nothing.",
+        "**baseline**: a thread that waits and wakes the loop, which stores nothing.",
     ),
     cases=(
         Case(
@@ -29,7 +29,7 @@ ROW = Row(
                     "apscheduler3",
                     FIRES,
                 ),
-                Side("floor", "baselines/lateness.py", "floor", {"fires": 10}),
+                Side("baseline", "baselines/lateness.py", "baseline", {"fires": 10}),
             ),
         ),
         Case(

@@ -2,7 +2,7 @@
 
 from harness.model import Case, Figure, Side
 
-CRATES = ("polos", "floor", "cron", "croner", "cronexpr")
+CRATES = ("polos", "baseline", "cron", "croner", "cronexpr")
 EXPRESSIONS = ("daily", "weekdays", "monthly", "leap day")
 
 

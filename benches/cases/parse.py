@@ -10,7 +10,7 @@ ROW = Row(
     fairness=(
         "polos keeps the normalised text and says of a wrong one where it is wrong and what would "
         "be right; `cron` and croner know seconds and years; cronexpr parses the zone's name too.",
-        "**floor**: five bit sets; no names, no checks of days, no errors.",
+        "**baseline**: five bit sets; no names, no checks of days, no errors.",
     ),
     cases=(micro.case("parse"),),
     figures=micro.figures("parse", micro.EXPRESSIONS, micro.CRATES),

@@ -1,15 +1,15 @@
-"""What a fire costs on a PostgreSQL server, fresh and with much stored."""
+"""The cost of a fire on PostgreSQL: with an empty database, and with many stored rows."""
 
 from harness.model import Case, Figure, Goal, Row, Side
 
 STORED = {"schedules": 200_000, "finished": 400_000}
-"""More takes minutes to store before each measurement: ``--schedules 1000000 --finished 2000000``
-on the program's command line.
+"""Rows stored beforehand. ``--schedules 1000000 --finished 2000000`` on the program's command line
+stores more, which takes minutes before each measurement.
 """
 
 
 def side(name: str, **options: object) -> Side:
-    """A herd of 10,000, with so many workers beside so much stored."""
+    """Return a side: a herd of 10,000 with the given workers and stored rows."""
     program = "peers/polos_postgres/scale.py"
     return Side(name, program, "polos", {"count": 10_000, **options}, timeout=600.0)
 
@@ -19,14 +19,14 @@ ROW = Row(
     title="What a fire costs on PostgreSQL",
     what=(
         "10,000 schedules are overdue when 1 or 2 workers begin: fires a second until the last run "
-        "is recorded as finished; processor time of server and workers, and bytes of the server's "
-        "log, for each fire. Fresh, and with 200,000 other schedules and 400,000 finished runs."
+        "is recorded as finished; processor time of server and workers, and bytes of WAL, "
+        "for each fire. Fresh, and with 200,000 other schedules and 400,000 finished runs."
     ),
     fairness=(
-        "The log is counted without full pages, whose number depends on the last checkpoint.",
-        "**floor**: the same changes to three tables with two indexes each, by psycopg: batches of "
-        "500 are inserted and advanced in one transaction, and ended in another, as arrays. A run "
-        "of polos has 43 columns and up to eight index entries.",
+        "WAL is counted without full pages, whose number depends on the last checkpoint.",
+        "**baseline**: the same changes to three tables with two indexes each, by psycopg: batches "
+        "of 500 are inserted and advanced in one transaction, and completed in another, as arrays. "
+        "A run of polos has 43 columns and up to eight index entries.",
     ),
     cases=(
         Case(
@@ -35,7 +35,7 @@ ROW = Row(
                 side("fresh"),
                 side("fresh, 2 workers", workers=2),
                 side("stored", **STORED),
-                Side("floor", "peers/psycopg/scale.py", "procrastinate"),
+                Side("baseline", "peers/psycopg/scale.py", "procrastinate"),
             ),
             store="postgres",
         ),
@@ -43,12 +43,12 @@ ROW = Row(
     figures=(
         Figure("fires_per_s", "fires", "/s"),
         Figure("cpu_us", "processor time", "us"),
-        Figure("log_bytes", "log", "bytes"),
+        Figure("log_bytes", "WAL", "bytes"),
     ),
     goals=(
         Goal("a fire: at most 120 us (stretch)", "herd of 10k/fresh/cpu_us", at_most=120),
         Goal(
-            "a fire: at most 1,800 bytes of log (stretch)",
+            "a fire: at most 1,800 bytes of WAL (stretch)",
             "herd of 10k/fresh/log_bytes",
             at_most=1_800,
         ),

@@ -25,9 +25,9 @@ ROW = Row(
         "**DBOS**: as in the other rows, with its PostgreSQL database.",
         "**procrastinate**: jobs in PostgreSQL, executed by a worker with room for 100 at once. "
         "It has no steps. It looks for jobs that come due every 0.1 s (its default is 5 s).",
-        "**floor** of the runs: two transactions of one statement each, with psycopg, and nothing "
-        "else; of 100 at once two for all of them. A run that is durable before its handler "
-        "starts, and whose result is durable before it is told, can't do with less.",
+        "**baseline** of the runs: two transactions of one statement each, with psycopg, and "
+        "nothing else; with 100 at once, two for all of them. A run that is durable before its "
+        "handler starts, and whose result is durable before it is returned, needs at least these.",
     ),
     cases=(
         on_server(
@@ -43,7 +43,7 @@ ROW = Row(
             {"alone": 200, "batches": 10},
             Side("DBOS", "peers/dbos/runs.py", "dbos"),
             Side("procrastinate", "peers/procrastinate/runs.py", "procrastinate"),
-            Side("floor", "peers/psycopg/runs.py", "procrastinate"),
+            Side("baseline", "peers/psycopg/runs.py", "procrastinate"),
         ),
         on_server(
             "herd of 1k",

@@ -13,8 +13,8 @@ ROW = Row(
         "process, and its end is on disk before its result is given.",
         "**DBOS**: the workflow is called directly, its quickest way; its start and its end are "
         "recorded. 150 one by one and 200 at once (polos 500 and 2,000), for time.",
-        "**floor**: tasks; a writer thread inserts a row before one starts, and updates it before "
-        "its result is given.",
+        "**baseline**: tasks; a writer thread inserts a row before a task starts, and updates it "
+        "before its result is returned.",
     ),
     cases=(
         Case(
@@ -22,7 +22,7 @@ ROW = Row(
             (
                 Side("polos", "peers/polos/runs.py", "polos"),
                 Side("DBOS", "peers/dbos/runs.py", "dbos"),
-                Side("floor", "baselines/runs.py", "floor"),
+                Side("baseline", "baselines/runs.py", "baseline"),
             ),
         ),
     ),

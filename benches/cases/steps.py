@@ -2,7 +2,7 @@
 
 from harness.model import Case, Figure, Goal, Row, Side
 
-POLOS, FLOOR, DBOS = "peers/polos/steps.py", "baselines/steps.py", "peers/dbos/steps.py"
+POLOS, BASELINE, DBOS = "peers/polos/steps.py", "baselines/steps.py", "peers/dbos/steps.py"
 ONE = {"runs": 1, "batches": 1}
 
 ROW = Row(
@@ -17,9 +17,9 @@ ROW = Row(
         "**polos** and **DBOS**: the result of a step is recorded with a synced commit before it "
         "returns. DBOS opens its file with SQLite's default journal; *WAL file* is one that was "
         "set to WAL before DBOS opened it, which its documentation doesn't mention.",
-        "**floor**: tasks that await a writer thread's group commit of one row each; *commits* is "
-        "a bare loop of one-row commits without any thread. 1,000 steps for polos and floor "
-        "(20,000 when many), 200 (1,000) for DBOS, for time.",
+        "**baseline**: tasks that await a writer thread's group commit of one row each; *commits* "
+        "is a bare loop of one-row commits without any thread. 1,000 steps for polos and the "
+        "baseline (20,000 when many), 200 (1,000) for DBOS, for time.",
         "*RAM disk* is `/dev/shm`, where a sync costs nothing: our own work.",
     ),
     cases=(
@@ -27,7 +27,7 @@ ROW = Row(
             "many",
             (
                 Side("polos", POLOS, "polos"),
-                Side("floor", FLOOR, "floor"),
+                Side("baseline", BASELINE, "baseline"),
                 Side("DBOS", DBOS, "dbos"),
             ),
         ),
@@ -35,8 +35,8 @@ ROW = Row(
             "one",
             (
                 Side("polos", POLOS, "polos", {**ONE, "steps": 1_000}),
-                Side("floor", FLOOR, "floor", {**ONE, "steps": 1_000}),
-                Side("commits", "baselines/commits.py", "floor", {"count": 1_000, "bulk": 1}),
+                Side("baseline", BASELINE, "baseline", {**ONE, "steps": 1_000}),
+                Side("commits", "baselines/commits.py", "baseline", {"count": 1_000, "bulk": 1}),
                 Side("DBOS", DBOS, "dbos", {**ONE, "steps": 200}),
                 Side("DBOS, WAL file", DBOS, "dbos", {**ONE, "steps": 200, "wal": 1}),
             ),
@@ -45,11 +45,11 @@ ROW = Row(
             "one, RAM disk",
             (
                 Side("polos", POLOS, "polos", {**ONE, "steps": 5_000}, on_ram=True),
-                Side("floor", FLOOR, "floor", {**ONE, "steps": 5_000}, on_ram=True),
+                Side("baseline", BASELINE, "baseline", {**ONE, "steps": 5_000}, on_ram=True),
                 Side(
                     "commits",
                     "baselines/commits.py",
-                    "floor",
+                    "baseline",
                     {"count": 5_000, "bulk": 1},
                     on_ram=True,
                 ),
@@ -66,9 +66,9 @@ ROW = Row(
             at_least=60,
         ),
         Goal(
-            "many: at least 0.4 x the floor",
+            "many: at least 0.4 x the baseline",
             "many/polos/steps_per_s",
-            over="many/floor/steps_per_s",
+            over="many/baseline/steps_per_s",
             at_least=0.4,
         ),
         Goal(
@@ -84,9 +84,9 @@ ROW = Row(
             at_least=4,
         ),
         Goal(
-            "one: at least 0.8 x the floor",
+            "one: at least 0.8 x the baseline",
             "one/polos/steps_per_s",
-            over="one/floor/steps_per_s",
+            over="one/baseline/steps_per_s",
             at_least=0.8,
         ),
         Goal(

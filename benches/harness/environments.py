@@ -20,7 +20,7 @@ from harness.model import ROOT, WORK
 
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "polos": (),
-    "floor": (),
+    "baseline": (),
     "micro": (),
     "apscheduler3": ("apscheduler<4", "sqlalchemy"),
     # Two dependencies that this pre-release doesn't declare for a synchronous engine.
@@ -67,7 +67,7 @@ class Environments:
         return self._made[name]
 
     def _make(self, name: str) -> Environment:
-        if name == "floor":
+        if name == "baseline":
             return Environment(name, Path(sys.executable), {}, "")
         if name == "micro":
             return Environment(name, Path(sys.executable), {"BENCH_MICRO": _micro()}, _crates())

@@ -34,7 +34,7 @@ pub fn claims(criterion: &mut Criterion) {
     fire(&mut group, &store);
     claim(&mut group, &store, WORKFLOW, "claim");
     claim(&mut group, &store, LIMITED, "limited claim");
-    bare(&mut group, &folder.path().join("floor.db"));
+    bare(&mut group, &folder.path().join("baseline.db"));
     group.finish();
 }
 
@@ -218,7 +218,7 @@ fn bare(group: &mut BenchmarkGroup<'_, WallTime>, path: &Path) {
     database.execute_batch("COMMIT").unwrap();
     let mut chunks = ids.chunks(BATCH).cycle();
     let mut round = 0;
-    group.bench_function(BenchmarkId::new("fire", "floor"), |bench| {
+    group.bench_function(BenchmarkId::new("fire", "baseline"), |bench| {
         bench.iter(|| {
             round += 1;
             database.execute_batch("BEGIN IMMEDIATE").unwrap();

@@ -1,7 +1,7 @@
 //! Finds the next time after a random instant, in New York and in UTC.
 
+use super::baseline;
 use super::expressions::{EXPRESSIONS, instants};
-use super::floor;
 use chrono::{DateTime, TimeZone};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion};
@@ -48,10 +48,10 @@ fn ours(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, text: &str, zone: 
 }
 
 fn bare(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, text: &str, zone: &str) {
-    let expression = floor::Expression::parse(text).unwrap();
-    let zone = floor::Zone::named(zone);
-    let next = |instant| floor::next(&expression, &zone, instant).unwrap();
-    cycle(group, BenchmarkId::new(name, "floor"), &instants(), next);
+    let expression = baseline::Expression::parse(text).unwrap();
+    let zone = baseline::Zone::named(zone);
+    let next = |instant| baseline::next(&expression, &zone, instant).unwrap();
+    cycle(group, BenchmarkId::new(name, "baseline"), &instants(), next);
 }
 
 fn others(group: &mut BenchmarkGroup<'_, WallTime>, name: &str, text: &str, with_seconds: &str, zone: &str) {

@@ -1,7 +1,7 @@
 //! Parses cron expressions.
 
+use super::baseline::Expression;
 use super::expressions::EXPRESSIONS;
-use super::floor::Expression;
 use criterion::{BenchmarkId, Criterion};
 use polos::cron::CronExpr;
 use std::hint::black_box;
@@ -14,7 +14,7 @@ pub fn parse(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new(name, "polos"), |bench| {
             bench.iter(|| CronExpr::parse(black_box(text)).unwrap());
         });
-        group.bench_function(BenchmarkId::new(name, "floor"), |bench| {
+        group.bench_function(BenchmarkId::new(name, "baseline"), |bench| {
             bench.iter(|| Expression::parse(black_box(text)).unwrap());
         });
         group.bench_function(BenchmarkId::new(name, "cron"), |bench| {

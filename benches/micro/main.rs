@@ -4,11 +4,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that can't run should stop")]
 
+mod baseline;
 mod claims;
 mod cron_next;
 mod cron_parse;
 mod expressions;
-mod floor;
 mod queue;
 
 use criterion::{criterion_group, criterion_main};

@@ -28,7 +28,7 @@ pub fn queue(criterion: &mut Criterion) {
 
     let mut heap: BinaryHeap<Reverse<(u64, u32)>> =
         (0..LENGTH).map(|number| Reverse((delay(number), number))).collect();
-    group.bench_function(BenchmarkId::new("out and in", "floor"), |bench| {
+    group.bench_function(BenchmarkId::new("out and in", "baseline"), |bench| {
         bench.iter(|| {
             let Reverse((now, item)) = heap.pop().unwrap();
             heap.push(Reverse((now + delay(item), item)));

@@ -1,8 +1,8 @@
-"""A herd of overdue schedules on a PostgreSQL server that holds other schedules and finished runs:
-what a fire costs, and how many there are a second. A fire is a run that is created, its schedule
-advanced, and its end recorded.
+"""Measure a herd of overdue schedules on a PostgreSQL server that also holds other schedules and
+finished runs: the cost of a fire, and fires per second. In a fire, a run is created, its schedule
+is advanced, and the run is completed.
 
-The workers are processes of their own. The log is counted without full pages.
+The workers are processes of their own. WAL is counted without full pages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from polos import PolosClient, Worker, runs, schedules, workflow
 
 options = side.options(url="", count=10_000, workers=1, schedules=0, finished=0, child=0)
 
-# What every row but the first is a copy of, with an id and a key of its own.
+# The first row is the template; the others are copies with their own ids and keys.
 COPY_SCHEDULES = """
 INSERT INTO polos.schedule ({columns}) SELECT {values}
 FROM polos.schedule s, generate_series(1, {count}) n WHERE s.key = 'template'
@@ -44,7 +44,7 @@ async def other() -> None:
 
 
 async def work() -> None:
-    """One worker, until it is told to end; says what processor time it used."""
+    """Run one worker until stdin has a line; print the processor time that it used."""
     loop = asyncio.get_running_loop()
     async with PolosClient(options.url) as client:
         await schedules.list(client, limit=1)
@@ -58,7 +58,7 @@ async def work() -> None:
 
 
 def copied(server: pg_server.Server, table: str, changed: dict[str, str]) -> tuple[str, str]:
-    """The columns of a table, and values for copies of a row with some changed."""
+    """Return the columns of a table, and values for copies of a row in which some change."""
     names = server.sql(
         "SELECT string_agg(attname, ' ') FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped "
         f"AND attidentity = '' AND attgenerated = '' AND attrelid = 'polos.{table}'::regclass"
@@ -68,7 +68,7 @@ def copied(server: pg_server.Server, table: str, changed: dict[str, str]) -> tup
 
 
 async def prepare(client: PolosClient, server: pg_server.Server) -> None:
-    """Store what is not part of the herd."""
+    """Store the rows that are not part of the herd, and the herd."""
     async with Worker(client):
         await schedules.create(client, other, key="template", every=timedelta(days=3_000))
         await (await other.invoke(client, key="template"))
@@ -97,14 +97,14 @@ async def prepare(client: PolosClient, server: pg_server.Server) -> None:
 
 
 async def finished(client: PolosClient) -> None:
-    """What other processes do can only be asked for, and not so often that it costs anything."""
+    """Wait until other processes have finished the herd; poll rarely, so that it costs little."""
     states: Any = ("queued", "running", "waiting")
     while await is_open(client, states):  # noqa: ASYNC110
         await asyncio.sleep(0.1)
 
 
 async def is_open(client: PolosClient, states: Any) -> bool:
-    """Whether a schedule of the herd has something to come, or a run of it is not finished."""
+    """Return whether a schedule of the herd is active, or a run of it is unfinished."""
     if await schedules.list(client, workflow="fire", status="active", limit=1):
         return True
     return bool(await runs.list(client, workflow="fire", status=states, limit=1))

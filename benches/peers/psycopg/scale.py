@@ -1,5 +1,5 @@
-"""What a fire costs on a PostgreSQL server without a scheduler: batches of rows are inserted and
-their schedules advanced in one transaction, and ended in another; all as arrays.
+"""Measure what a fire costs on PostgreSQL without a scheduler: one transaction inserts a batch of
+rows and advances their schedules, another completes them; all as arrays.
 """
 
 import time

@@ -34,7 +34,7 @@ fn busy_ns() -> u64 {
 }
 
 /// The same work without a store: the bare statements of a herd on a table with one index.
-fn floor(path: &Path) {
+fn baseline(path: &Path) {
     let connection = rusqlite::Connection::open(path).unwrap();
     connection
         .execute_batch(
@@ -51,7 +51,7 @@ fn floor(path: &Path) {
         insert.execute((id, "* * * * *")).unwrap();
     }
     connection.execute_batch("COMMIT").unwrap();
-    timed("floor: one insert and one update each", ids.len(), || {
+    timed("baseline: one insert and one update each", ids.len(), || {
         for chunk in ids.chunks(CHUNK) {
             connection.execute_batch("BEGIN IMMEDIATE").unwrap();
             for id in chunk {
@@ -246,11 +246,11 @@ fn probe_sqlite() {
     let permit = std::env::var("POLOS_PROBE_DIR").unwrap_or_else(|_| "/var/tmp".into());
     let folder = tempfile::tempdir_in(Path::new(&permit)).unwrap();
     let store = SqliteStore::open(folder.path().join("polos.db"), SqliteOptions::default()).unwrap();
-    floor(&folder.path().join("floor.db"));
+    baseline(&folder.path().join("baseline.db"));
     herd_alone(&folder.path().join("herd.db"));
-    floor(&folder.path().join("floor-between.db"));
+    baseline(&folder.path().join("baseline-between.db"));
     probe(&store, Some(store.path()));
-    floor(&folder.path().join("floor-again.db"));
+    baseline(&folder.path().join("baseline-again.db"));
 }
 
 #[test]
