@@ -27,6 +27,7 @@ from polos._core.specs import compile_spec
 from polos._display.notebook import Listed
 from polos._transactions.execute import create_in_transaction
 from polos._validate.arguments import count_of, one_of
+from polos._validate.calendar_dates import dates_of_calendars
 from polos._validate.formatting import shown
 from polos._validate.schedule_options import (
     CATCH_UPS,
@@ -48,9 +49,21 @@ from polos.workflow import Workflow, registered, registry
 
 if TYPE_CHECKING:
     import builtins
+    from datetime import date
 
     from polos.client import PolosClient
-    from polos.models import CatchUp, Days, LedgerEntry, OnSkip, Overlap, Schedule, ScheduleStatus
+    from polos.models import (
+        Calendar,
+        CatchUp,
+        Days,
+        LedgerEntry,
+        OnSkip,
+        Overlap,
+        Schedule,
+        ScheduleStatus,
+    )
+
+    Calendars = Iterable[Calendar] | Mapping[str, Iterable[date | str]]
 
 __all__ = [
     "Explanation",
@@ -910,6 +923,7 @@ def preview(
     skip: Any = None,
     on_skip: OnSkip | None = None,
     jitter: float | timedelta | None = None,
+    calendars: Calendars | None = None,
 ) -> builtins.list[datetime]:
     """Return the next ``count`` slots strictly after ``after`` (now by default), in the zone.
 
@@ -917,8 +931,12 @@ def preview(
     those of a schedule without runs. ``jitter`` delays runs, so it changes no slot. A container of
     dates, such as ``holidays.US()``, is asked about each slot. Returns fewer slots if there are no
     more.
+
+    :param calendars: the stored calendars that ``skip`` may name, because this call knows no
+        database: ``await calendars.list(client)``, or a mapping of names to dates. Raises
+        :class:`CalendarNotFoundError` for a name that is not among them.
     """
-    explained = _explained(
+    asked = _Asked.of(
         cron=cron,
         timezone=timezone,
         every=every,
@@ -931,33 +949,59 @@ def preview(
         skip=skip,
         on_skip=on_skip,
         jitter=jitter,
+        calendars=calendars,
         count=count,
         after=after,
     )
-    return [*explained.upcoming]
+    return asked.slots(_polos.first_slots(*asked.arguments))
 
 
-def _explained(*, count: int, after: datetime | None, **options: Any) -> Explanation:
-    given = {name: value for name, value in options.items() if value is not None}
-    spec = normalise_schedule(given)
-    calendar: Container[Any] | None = spec.pop("skip_calendar", None)
-    if spec["calendars"]:
-        name = spec["calendars"][0]
-        raise InvalidScheduleError(
-            f"skip: {shown(name)} names a stored calendar, which only a database has; give its "
-            f"dates here (`calendars.get(client, {name!r}).dates`), or see the slots of a schedule "
-            f"that exists with `schedules.upcoming`"
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A checked call of :func:`preview` or :func:`explain`."""
+
+    spec: str
+    zone: ZoneInfo
+    count: int
+    after: int
+    max_runs: int | None
+    skipped: Container[Any] | None
+    """The calendar of the application."""
+
+    calendars: dict[str, builtins.list[str]]
+    """The dates of the stored calendars that the schedule names."""
+
+    @classmethod
+    def of(
+        cls, *, count: int, after: datetime | None, calendars: Calendars | None, **options: Any
+    ) -> _Asked:
+        given = {name: value for name, value in options.items() if value is not None}
+        spec = normalise_schedule(given)
+        skipped: Container[Any] | None = spec.pop("skip_calendar", None)
+        dates = dates_of_calendars(spec["calendars"] or (), calendars)
+        text, _ = compile_spec(spec)
+        return cls(
+            spec=text,
+            zone=ZoneInfo(spec["timezone"]),
+            count=count_of("count", count),
+            after=_now_micros() if after is None else aware("after", after),
+            max_runs=spec["max_runs"],
+            skipped=skipped,
+            calendars=dates,
         )
-    text, _ = compile_spec(spec)
-    start = _now_micros() if after is None else aware("after", after)
-    zone = ZoneInfo(spec["timezone"])
-    english, slots, notes = _polos.explain(text, count_of("count", count), start)
-    upcoming = _in_zone(slots, zone)
-    if calendar is not None:
-        most = min(count, spec["max_runs"] or count)
-        upcoming = _without_excluded(text, upcoming, most, calendar, zone)
-        notes.append("slots on the dates of the calendar are skipped")
-    return Explanation(english, tuple(upcoming), tuple(notes))
+
+    @property
+    def arguments(self) -> tuple[str, int, int, dict[str, builtins.list[str]]]:
+        """The arguments for the core."""
+        return self.spec, self.count, self.after, self.calendars
+
+    def slots(self, found: Iterable[int]) -> builtins.list[datetime]:
+        """Return the slots that the core has found, without those that only we know to skip."""
+        slots = _in_zone(found, self.zone)
+        if self.skipped is None:
+            return slots
+        most = min(self.count, self.max_runs or self.count)
+        return _without_excluded(self.spec, slots, most, self.skipped, self.zone)
 
 
 # So many slots in a row may be excluded before the search ends.
@@ -1011,13 +1055,14 @@ def explain(
     skip: Any = None,
     on_skip: OnSkip | None = None,
     jitter: float | timedelta | None = None,
+    calendars: Calendars | None = None,
 ) -> Explanation:
     """Explain a schedule: its meaning in English, its next slots, and notes.
 
     The notes say what clock changes do, name bounds, skipped dates, and jitter, and point out
     likely mistakes. Takes and raises the same as :func:`preview`.
     """
-    return _explained(
+    asked = _Asked.of(
         cron=cron,
         timezone=timezone,
         every=every,
@@ -1030,9 +1075,14 @@ def explain(
         skip=skip,
         on_skip=on_skip,
         jitter=jitter,
+        calendars=calendars,
         count=count,
         after=after,
     )
+    english, slots, notes = _polos.explain(*asked.arguments)
+    if asked.skipped is not None:
+        notes.append("slots on the dates of the calendar are skipped")
+    return Explanation(english, tuple(asked.slots(slots)), tuple(notes))
 
 
 def _now_micros() -> int:

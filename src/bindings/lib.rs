@@ -33,7 +33,7 @@ mod _polos {
     #[pymodule_export]
     use super::lifeline::end_with_stdin;
     #[pymodule_export]
-    use super::time::{compile_spec, configure_tzdb, explain, spec_slots, tzdb_version};
+    use super::time::{compile_spec, configure_tzdb, explain, first_slots, spec_slots, tzdb_version};
     #[pymodule_export]
     use super::transfer::{abandon_transfer, transfer_projects};
     #[pymodule_export]

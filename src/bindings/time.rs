@@ -5,10 +5,12 @@ use polos::calendar::{self, Timestamp};
 use polos::cron::CronUnion;
 use polos::error::Error;
 use polos::model::spec::CompiledSpec;
+use polos::model::stored_calendar::parsed_dates;
 use polos::model::stored_spec;
 use polos::model::{CronTexts, ScheduleSpec};
 use pyo3::prelude::*;
 use serde::de::{DeserializeOwned, IntoDeserializer};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Sets the folders with time-zone data, in search order.
@@ -27,13 +29,42 @@ fn parse(spec: &str) -> PyResult<Arc<CompiledSpec>> {
     stored_spec::compiled(spec).map_err(|error| to_exception(&error.into()))
 }
 
+/// The dates of stored calendars, by name.
+type Calendars = HashMap<String, Vec<String>>;
+
+/// The specification with the dates of the calendars that it names.
+fn with_calendars(spec: &str, calendars: &Calendars) -> PyResult<CompiledSpec> {
+    let dates = calendars.iter().map(|(name, dates)| Ok((name.as_str(), parsed_dates(dates)?)));
+    let dates: HashMap<_, _> =
+        dates.collect::<Result<_, _>>().map_err(|text| to_exception(&Error::Argument(text)))?;
+    Ok((*parse(spec)?).clone().with_calendars(|name| dates.get(name).cloned()))
+}
+
 /// What a specification (JSON) means: `(english, slots, notes)`; slots after an instant, both in
-/// microseconds since the epoch, without its excluded dates.
+/// microseconds since the epoch, without its excluded dates. There are no slots while the dates of
+/// a calendar that it names are unknown.
 #[pyfunction]
-pub fn explain(spec: &str, count: usize, after: i64) -> PyResult<(String, Vec<i64>, Vec<String>)> {
-    let explanation = parse(spec)?.explain(Timestamp::from_micros(after), count);
-    let slots = explanation.upcoming.iter().map(|slot| slot.as_micros()).collect();
-    Ok((explanation.english, slots, explanation.notes))
+#[pyo3(signature = (spec, count, after, calendars=HashMap::new()))]
+pub fn explain(
+    spec: &str,
+    count: usize,
+    after: i64,
+    calendars: Calendars,
+) -> PyResult<(String, Vec<i64>, Vec<String>)> {
+    let explanation = with_calendars(spec, &calendars)?.explain(Timestamp::from_micros(after), count);
+    Ok((explanation.english, micros(explanation.upcoming), explanation.notes))
+}
+
+/// The slots of [`explain`], without the words.
+#[pyfunction]
+#[pyo3(signature = (spec, count, after, calendars=HashMap::new()))]
+pub fn first_slots(spec: &str, count: usize, after: i64, calendars: Calendars) -> PyResult<Vec<i64>> {
+    let compiled_spec = with_calendars(spec, &calendars)?;
+    Ok(micros(compiled_spec.first_slots(Timestamp::from_micros(after), count)))
+}
+
+fn micros(slots: Vec<Timestamp>) -> Vec<i64> {
+    slots.into_iter().map(Timestamp::as_micros).collect()
 }
 
 /// Compiles a new specification, and keeps it for requests that name its text. Returns its JSON
@@ -109,6 +140,5 @@ fn word<T: DeserializeOwned>(text: &str) -> PyResult<T> {
 pub fn spec_slots(spec: &str, count: usize, after: i64) -> PyResult<Vec<i64>> {
     // Those that moved past `after` are among them.
     let compiled_spec = (*parse(spec)?).clone().with_moved(Vec::new(), Timestamp::MIN);
-    let slots = compiled_spec.upcoming_slots(Timestamp::from_micros(after), count);
-    Ok(slots.into_iter().map(Timestamp::as_micros).collect())
+    Ok(micros(compiled_spec.upcoming_slots(Timestamp::from_micros(after), count)))
 }

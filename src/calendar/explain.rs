@@ -5,7 +5,7 @@ use super::offsets::{Period, THREE_HOURS};
 use super::timestamp::Timestamp;
 use super::union::next_of_union;
 use super::zone::Zone;
-use crate::cron::{CivilMinute, CronExpr, CronUnion};
+use crate::cron::{CivilDate, CivilMinute, CronExpr, CronUnion};
 
 /// How far ahead to look for a change of the clocks that matters, minutes: ten years.
 const AHEAD_MAX: i64 = 10 * 366 * 1440;
@@ -35,24 +35,39 @@ pub fn explain(union: &CronUnion, zone: &Zone, after: Timestamp, count: usize) -
         upcoming.push(fire);
         last = fire;
     }
-    Explanation { english: union.describe(), upcoming, notes: notes(union, zone, after) }
+    let notes = notes(union, zone, (after, Timestamp::MAX), &|_| false);
+    Explanation { english: union.describe(), upcoming, notes }
 }
 
 /// The notes of an explanation: on the expressions as such, and on the next changes of the clocks
-/// after `after`.
-pub fn notes(union: &CronUnion, zone: &Zone, after: Timestamp) -> Vec<String> {
+/// within `range`, without what happens on excluded days.
+pub fn notes(
+    union: &CronUnion,
+    zone: &Zone,
+    range: (Timestamp, Timestamp),
+    is_excluded: &IsExcluded<'_>,
+) -> Vec<String> {
     let mut notes = union.warnings();
     for expr in union.exprs() {
-        notes.extend(clock_changes(expr, zone, after).into_iter().map(|note| union.named(expr, note)));
+        let changes = clock_changes(expr, zone, range, is_excluded).into_iter();
+        notes.extend(changes.map(|note| union.named(expr, note)));
     }
     notes
 }
 
+/// Whether no slot runs on a day.
+type IsExcluded<'f> = dyn Fn(CivilDate) -> bool + 'f;
+
 /// Notes on the next gap and the next repeat that touch a fire.
-fn clock_changes(expr: &CronExpr, zone: &Zone, after: Timestamp) -> Vec<String> {
+fn clock_changes(
+    expr: &CronExpr,
+    zone: &Zone,
+    (after, until): (Timestamp, Timestamp),
+    is_excluded: &IsExcluded<'_>,
+) -> Vec<String> {
     let periods = zone.table();
     let mut number = periods.find(after.minute());
-    let horizon = after.minute() + AHEAD_MAX;
+    let horizon = until.minute().min(after.minute() + AHEAD_MAX);
     let (mut gap_note, mut repeat_note) = (None, None);
     let Some(mut before) = periods.get(number) else {
         return Vec::new();
@@ -62,9 +77,9 @@ fn clock_changes(expr: &CronExpr, zone: &Zone, after: Timestamp) -> Vec<String> 
         && let Some(period) = periods.get(number + 1)
     {
         if period.offset > before.offset && gap_note.is_none() {
-            gap_note = gap(expr, zone, &before, &period);
+            gap_note = gap(expr, zone, (&before, &period), is_excluded);
         } else if period.offset < before.offset && repeat_note.is_none() {
-            repeat_note = repeat(expr, zone, &before, &period);
+            repeat_note = repeat(expr, zone, (&before, &period), is_excluded);
         }
         before = period;
         number += 1;
@@ -72,11 +87,18 @@ fn clock_changes(expr: &CronExpr, zone: &Zone, after: Timestamp) -> Vec<String> 
     gap_note.into_iter().chain(repeat_note).collect()
 }
 
-fn gap(expr: &CronExpr, zone: &Zone, before: &Period, after: &Period) -> Option<String> {
+fn gap(
+    expr: &CronExpr,
+    zone: &Zone,
+    (before, after): (&Period, &Period),
+    is_excluded: &IsExcluded<'_>,
+) -> Option<String> {
     let (from, to) = (before.end_local(), after.start + after.offset);
     let keeps_pace = expr.is_wild() && expr.hours() == (1 << 24) - 1 && (to - from) % 60 == 0;
-    let times = matches(expr, from, to);
-    if times.is_empty() || keeps_pace {
+    let times = matches(expr, from, to, is_excluded);
+    // The run stands in on the day on which the gap ends.
+    let stands_in_on_excluded = !expr.is_wild() && is_excluded(CivilMinute(to).date());
+    if times.is_empty() || keeps_pace || stands_in_on_excluded {
         return None;
     }
     let dates = dates(from, to - 1);
@@ -97,10 +119,15 @@ fn gap(expr: &CronExpr, zone: &Zone, before: &Period, after: &Period) -> Option<
     Some(format!("{missing}: {run} at {at} {day}"))
 }
 
-fn repeat(expr: &CronExpr, zone: &Zone, before: &Period, after: &Period) -> Option<String> {
+fn repeat(
+    expr: &CronExpr,
+    zone: &Zone,
+    (before, after): (&Period, &Period),
+    is_excluded: &IsExcluded<'_>,
+) -> Option<String> {
     let (from, to) = (after.start + after.offset, before.end_local());
     let keeps_pace = expr.is_wild() && expr.hours() == (1 << 24) - 1 && (to - from) % 60 == 0;
-    let times = matches(expr, from, to);
+    let times = matches(expr, from, to, is_excluded);
     if times.is_empty() || keeps_pace {
         return None;
     }
@@ -116,14 +143,17 @@ fn repeat(expr: &CronExpr, zone: &Zone, before: &Period, after: &Period) -> Opti
     })
 }
 
-/// Matching minutes in `from..to`: all that can be named and one more.
-fn matches(expr: &CronExpr, from: i64, to: i64) -> Vec<i64> {
+/// Matching minutes in `from..to` on days that are not excluded: all that can be named and one
+/// more.
+fn matches(expr: &CronExpr, from: i64, to: i64, is_excluded: &IsExcluded<'_>) -> Vec<i64> {
     let mut found = Vec::new();
     let mut low = from;
     while found.len() <= TIMES_NAMED_MAX
         && let Some(hit) = expr.next_civil(CivilMinute(low)).filter(|hit| hit.0 < to)
     {
-        found.push(hit.0);
+        if !is_excluded(hit.date()) {
+            found.push(hit.0);
+        }
         low = hit.0 + 1;
     }
     found

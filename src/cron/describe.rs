@@ -61,6 +61,19 @@ impl CronExpr {
         format!("{time}{}", days.phrase())
     }
 
+    /// The days that it names: `on day 1 of every month`, `from Monday to Friday`, `in August`.
+    pub fn describe_days(&self) -> String {
+        let days = &self.days;
+        if days.is_every_day() {
+            return months_in(days.months).map_or("every day".to_owned(), |months| format!("in {months}"));
+        }
+        let phrase = days.phrase();
+        match phrase.strip_prefix(", ") {
+            Some(span) => format!("from {span}"),
+            None => phrase.trim_start().to_owned(),
+        }
+    }
+
     /// The time of day, and whether it is a list of times rather than a pace.
     fn time_phrase(&self) -> (String, bool) {
         const ALL_MINUTES: u64 = (1 << 60) - 1;

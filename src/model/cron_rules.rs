@@ -133,8 +133,14 @@ pub(super) fn describe_weeks(spec: &ScheduleSpec, zone: &Zone) -> String {
         return String::new();
     };
     let date = local_date(zone, start);
-    let pace = if weeks == 2 { "second".to_owned() } else { format!("{weeks}th") };
-    let pace = if weeks == 3 { "third".to_owned() } else { pace };
+    let pace = match (weeks, weeks % 10, weeks / 10 % 10) {
+        (2, ..) => "second".to_owned(),
+        (3, ..) => "third".to_owned(),
+        (_, 1, tens) if tens != 1 => format!("{weeks}st"),
+        (_, 2, tens) if tens != 1 => format!("{weeks}nd"),
+        (_, 3, tens) if tens != 1 => format!("{weeks}rd"),
+        _ => format!("{weeks}th"),
+    };
     format!(
         "; only in every {pace} week, counted from that of {:04}-{:02}-{:02}",
         date.year, date.month, date.day
@@ -151,4 +157,10 @@ fn civil(date: jiff::civil::Date) -> CivilDate {
         month: date.month().unsigned_abs().into(),
         day: date.day().unsigned_abs().into(),
     }
+}
+
+/// `None` outside the years that dates have.
+pub(super) fn date(day: CivilDate) -> Option<jiff::civil::Date> {
+    let (month, day_of_month) = (i8::try_from(day.month).ok()?, i8::try_from(day.day).ok()?);
+    jiff::civil::Date::new(i16::try_from(day.year).ok()?, month, day_of_month).ok()
 }

@@ -49,6 +49,12 @@ pub fn stored_dates(texts: &[String]) -> Result<Json, String> {
             texts.len()
         ));
     }
+    let texts: Vec<String> = parsed_dates(texts)?.iter().map(ToString::to_string).collect();
+    Ok(serde_json::to_string(&texts).unwrap_or_default().into())
+}
+
+/// Dates in order, each once. The error names what is not a date.
+pub fn parsed_dates(texts: &[String]) -> Result<Arc<[Date]>, String> {
     let mut dates = Vec::with_capacity(texts.len());
     for text in texts {
         let date = text.parse::<Date>();
@@ -56,8 +62,7 @@ pub fn stored_dates(texts: &[String]) -> Result<Json, String> {
     }
     dates.sort_unstable();
     dates.dedup();
-    let texts: Vec<String> = dates.iter().map(ToString::to_string).collect();
-    Ok(serde_json::to_string(&texts).unwrap_or_default().into())
+    Ok(dates.into())
 }
 
 /// Why `name` can't be the name of a calendar. In `skip`, names stand beside dates and cron

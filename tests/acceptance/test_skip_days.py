@@ -40,7 +40,7 @@ def test_previews_leave_the_days_out_and_explanations_name_them() -> None:
     assert [*explained.upcoming] == found
     assert explained.notes == (
         "slots on 2026-03-03 and 2026-03-04 are skipped",
-        "slots on days that match `* * 1 * *` are skipped",
+        "slots on day 1 of every month (`cron:* * 1 * *`) are skipped",
     )
     # The day is taken in the schedule's zone: 23:00 in New York is the next day in UTC.
     found = schedules.preview("0 23 * * *", "America/New_York", 5, START, skip=FIRST_DAY)
@@ -122,4 +122,4 @@ def test_the_command_line_takes_and_shows_them(command: Command, client: PolosCl
     ]
     assert (item["skip"], item["skip_cron"]) == (["2030-12-25"], [FIRST_DAY])
     explained = command("explain", "0 9 * * *", "--skip", FIRST_DAY)
-    assert "days that match `* * 1 * *`" in explained.out
+    assert "slots on day 1 of every month (`cron:* * 1 * *`) are skipped" in explained.out

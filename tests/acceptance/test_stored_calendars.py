@@ -156,8 +156,44 @@ async def test_invalid_calendars_are_rejected(client: PolosClient) -> None:
     names = [f"c{number}" for number in range(17)]
     with pytest.raises(InvalidScheduleError, match="at most 16"):
         await schedules.create(client, "report", "0 9 * * *", skip=names)
-    with pytest.raises(InvalidScheduleError, match="which only a database has"):
-        schedules.preview("0 9 * * *", skip="us")
+
+
+async def test_slots_are_previewed_with_stored_calendars(client: PolosClient) -> None:
+    await calendars.set(client, "us", ["2026-12-25"])
+    await calendars.set(client, "company", ["2026-12-28"])
+    known = await calendars.list(client)
+    after = datetime(2026, 12, 24, 12, tzinfo=timezone.utc)
+
+    def days(skip: Any, on_skip: Any = None, calendars: Any = known) -> list[str]:
+        found = schedules.preview(
+            "0 9 * * FRI", after=after, count=2, skip=skip, on_skip=on_skip, calendars=calendars
+        )
+        return [f"{slot:%m-%d}" for slot in found]
+
+    assert days("us") == ["01-01", "01-08"]
+    assert days(["us", "company", "2027-01-01"]) == ["01-08", "01-15"]
+    assert days(["us", "company"], "next_workday") == ["12-29", "01-01"]
+    assert days("us", calendars={"us": [date(2027, 1, 1)], "de": []}) == ["12-25", "01-08"]
+    assert days(None) == days([], calendars=[]) == ["12-25", "01-01"]
+    meaning = schedules.explain("0 9 * * FRI", after=after, count=1, skip="us", calendars=known)
+    assert meaning.notes == ("slots on the dates of the calendar `us` are skipped: 2026-12-25",)
+    assert f"{meaning.upcoming[0]:%m-%d}" == "01-01"
+
+
+def test_a_preview_says_how_to_pass_the_calendars_that_it_needs() -> None:
+    for call in (schedules.preview, schedules.explain):
+        with pytest.raises(InvalidScheduleError, match=r"`us`.*calendars=await calendars\.list\(c"):
+            call("0 9 * * *", skip="us")
+        with pytest.raises(
+            CalendarNotFoundError, match=r"no calendar `us` among.*`de`, `uss`; did you mean `uss`"
+        ):
+            call("0 9 * * *", skip="us", calendars={"uss": [], "de": []})
+        with pytest.raises(CalendarNotFoundError, match="which has none"):
+            call("0 9 * * *", skip="us", calendars=[])
+        with pytest.raises(InvalidArgumentError, match=r"calendars: `7` of type `int` given"):
+            call("0 9 * * *", skip="us", calendars=7)  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgumentError, match=r"calendars: `25\.12\.2026` given"):
+            call("0 9 * * *", skip="us", calendars={"us": ["25.12.2026"]})
 
 
 async def test_a_mapping_of_dates_is_a_calendar(client: PolosClient) -> None:
@@ -182,6 +218,14 @@ def test_the_command_line_keeps_calendars(
     said = command("schedules", "create", "report", "--cron", "0 9 * * *", "--skip", "us", *where)
     assert said.code == 0, said
     assert "calendar us" in command("schedules", "show", "report/global", *where).out
+    rule = ("0 9 * * *", "--after", "2026-12-24 12:00", "--on-skip", "next_workday")
+    said = command("explain", *rule, "--skip", "us", *where)
+    assert "calendar `us` move to the next workday" in said.out, said
+    assert "2026-12-25" not in said.out.partition("note:")[0]
+    said = command("explain", *rule, "--skip", "de", *where)
+    assert (said.code, "no calendar `de`" in said.err) == (3, True), said
+    said = command("explain", *rule, "--skip", "us", "--database", tmp_path / "none.db")
+    assert (said.code, "doesn't exist" in said.err) == (3, True), said
     said = command("calendars", "delete", "us", *where)
     assert (said.code, "in use" in said.err) == (1, True), said
     file.write_text("Christmas\n")

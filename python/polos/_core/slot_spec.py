@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from polos.models import Schedule
 
-__all__ = ["skipped_dates", "slot_spec"]
+__all__ = ["described_spec", "skipped_dates", "slot_spec"]
 
 
 def slot_spec(schedule: Schedule, calendars: Mapping[str, Iterable[date]] | None = None) -> str:
@@ -22,6 +22,26 @@ def slot_spec(schedule: Schedule, calendars: Mapping[str, Iterable[date]] | None
     ``calendars`` are the dates of the stored calendars, by name. Without them, the dates of the
     calendars that it names count as slots.
     """
+    spec = _without_dates(schedule)
+    dates = skipped_dates(schedule, calendars or {})
+    if dates:
+        spec["skip_dates"] = sorted(day.isoformat() for day in dates)
+    return json.dumps(spec)
+
+
+def described_spec(schedule: Schedule) -> str:
+    """Return the specification (JSON text) from which the core describes the slots: it names the
+    stored calendars.
+    """
+    spec = _without_dates(schedule)
+    if schedule.skip:
+        spec["skip_dates"] = [day.isoformat() for day in schedule.skip]
+    if schedule.calendars:
+        spec["calendars"] = schedule.calendars
+    return json.dumps(spec)
+
+
+def _without_dates(schedule: Schedule) -> dict[str, Any]:
     spec: dict[str, Any] = {"timezone": schedule.timezone}
     for name in ("cron", "weeks", "on_skip"):
         value = getattr(schedule, name)
@@ -35,12 +55,9 @@ def slot_spec(schedule: Schedule, calendars: Mapping[str, Iterable[date]] | None
         instant = getattr(schedule, name)
         if instant is not None:
             spec[f"{name}_us"] = to_micros(instant)
-    dates = skipped_dates(schedule, calendars or {})
-    if dates:
-        spec["skip_dates"] = sorted(day.isoformat() for day in dates)
     if schedule.skip_cron:
         spec["skip_cron"] = [text.removeprefix("cron:") for text in schedule.skip_cron]
-    return json.dumps(spec)
+    return spec
 
 
 def skipped_dates(schedule: Schedule, calendars: Mapping[str, Iterable[date]]) -> set[date]:

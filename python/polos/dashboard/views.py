@@ -13,7 +13,7 @@ from typing import Any
 from polos import _polos, runs, schedules
 from polos._core.instants import to_micros
 from polos._core.real_datetime import datetime
-from polos._core.slot_spec import slot_spec
+from polos._core.slot_spec import described_spec, slot_spec
 from polos._display.cron import cron_text
 from polos._display.limits import described_values, limit_wait
 from polos._validate.formatting import shown
@@ -21,7 +21,14 @@ from polos._validate.limits import described
 from polos.client import PolosClient
 from polos.dashboard import charts
 from polos.dashboard import filters as words
-from polos.dashboard.queries import SILENT_AFTER, Reader, calendar_dates, late_by, next_slots
+from polos.dashboard.queries import (
+    SILENT_AFTER,
+    CalendarDates,
+    Reader,
+    calendar_dates,
+    late_by,
+    next_slots,
+)
 from polos.exceptions import (
     InvalidArgumentError,
     PolosError,
@@ -232,14 +239,15 @@ async def schedule(ask: Ask) -> Page:
     before = ask.instant("before")
     history = await schedules.history(client, ask.id, limit=ROWS + 1, before=before)
     entries = history[:ROWS]
+    dates = await calendar_dates(client, [found])
     return Page(
         "schedule.html",
         f"{found.workflow} · {found.key}",
         {
             "schedule": found,
             "says": says(found),
-            "notes": _notes(found, now),
-            "slots": next_slots(found, SLOTS, await calendar_dates(client, [found])),
+            "notes": _notes(found, now, dates),
+            "slots": next_slots(found, SLOTS, dates),
             "entries": entries,
             "before": before,
             "next": entries[-1].timestamp if len(history) > ROWS else None,
@@ -362,11 +370,12 @@ def _cron_in_english(spec: str, cron: str, timezone: str) -> str:
         return f"{cron} in {timezone}"
 
 
-def _notes(found: Schedule, now: datetime) -> list[str]:
+def _notes(found: Schedule, now: datetime, dates: CalendarDates) -> list[str]:
     if found.cron is None or found.status != "active":
         return []
+    known = {name: [day.isoformat() for day in days] for name, days in dates.items()}
     try:
-        return _polos.explain(slot_spec(found), 0, to_micros(now))[2]
+        return _polos.explain(described_spec(found), 0, to_micros(now), known)[2]
     except PolosError as error:
         return [str(error)]
 

@@ -2,7 +2,9 @@
 
 use super::{CompiledSpec, Kind};
 use crate::calendar::{self, Explanation, Timestamp};
+use crate::cron::CronUnion;
 use crate::model::cron_rules;
+use jiff::civil::Date;
 use jiff::tz::Offset;
 
 const DAY_US: i64 = 86_400_000_000;
@@ -13,15 +15,12 @@ impl CompiledSpec {
     /// What it means in words, with up to `count` slots after `after`.
     pub fn explain(&self, after: Timestamp, count: usize) -> Explanation {
         let mut notes = match &self.kind {
-            Kind::Cron(union) => calendar::notes(union, &self.zone, after),
+            Kind::Cron(union) => self.cron_notes(union, after),
             Kind::Every { .. } => self.elapsed_time_note().into_iter().collect(),
             Kind::At(_) => Vec::new(),
         };
         notes.extend(self.bound_notes(after));
-        notes.extend(self.skip_note(after));
-        let skips = self.spec.skip_cron.iter();
-        let what = self.what_exclusion_does();
-        notes.extend(skips.map(|text| format!("slots on days that match `{text}` {what}")));
+        notes.extend(self.skip_notes(after));
         if self.spec.jitter_us > 0 {
             let longest = period(self.spec.jitter_us);
             notes.push(format!(
@@ -80,22 +79,44 @@ impl CompiledSpec {
         if self.moves_slots() { "move to the next workday (Monday to Friday)" } else { "are skipped" }
     }
 
-    /// The dates that are skipped from `after` on.
-    fn skip_note(&self, after: Timestamp) -> Option<String> {
-        if self.spec.skip_calendar {
-            return Some("the application's calendar decides about each slot when it comes due".to_owned());
-        }
-        let today = self.zone.local_date(after);
-        let coming = &self.skip_dates[self.skip_dates.partition_point(|date| *date < today)..];
-        let named: Vec<String> = coming.iter().take(DATES_NAMED_MAX).map(ToString::to_string).collect();
-        let rest = coming.len() - named.len();
+    /// Which days are skipped, from `after` on.
+    fn skip_notes(&self, after: Timestamp) -> Vec<String> {
         let what = self.what_exclusion_does();
-        match named.as_slice() {
-            [] => None,
-            [..] if rest > 0 => Some(format!("slots on {} and {rest} later dates {what}", named.join(", "))),
-            [date] => Some(format!("slots on {date} {what}")),
-            [most @ .., last] => Some(format!("slots on {} and {last} {what}", most.join(", "))),
+        let today = self.zone.local_date(after);
+        let coming = |dates: &[Date]| named_dates(&dates[dates.partition_point(|date| *date < today)..]);
+        let mut notes = Vec::new();
+        if self.spec.skip_calendar {
+            notes.push("the application's calendar decides about each slot when it comes due".to_owned());
         }
+        notes.extend(coming(&self.skip_dates).map(|dates| format!("slots on {dates} {what}")));
+        let days = self.skip_days.iter().flat_map(CronUnion::exprs);
+        notes.extend(days.map(|days| format!("slots {} (`cron:{days}`) {what}", days.describe_days())));
+        notes.extend(self.calendars_note(coming(self.calendar_dates()), today));
+        notes
+    }
+
+    /// Which stored calendars are skipped, and their coming dates if they are known.
+    fn calendars_note(&self, coming: Option<String>, today: Date) -> Option<String> {
+        let names: Vec<String> = self.spec.calendars.iter().map(|name| format!("`{name}`")).collect();
+        let (calendars, pronoun) = match names.as_slice() {
+            [] => return None,
+            [name] => (format!("calendar {name}"), "it has"),
+            names => (format!("calendars {}", listed(names)), "they have"),
+        };
+        let dates = match coming {
+            _ if self.missing_calendar().is_some() => String::new(),
+            Some(dates) => format!(": {dates}"),
+            None => format!("; {pronoun} none from {today} on"),
+        };
+        Some(format!("slots on the dates of the {calendars} {}{dates}", self.what_exclusion_does()))
+    }
+
+    /// What there is to note on the expressions, within the bounds and apart from excluded days.
+    fn cron_notes(&self, union: &CronUnion, after: Timestamp) -> Vec<String> {
+        let start = self.spec.start_at_us.map_or(after, |start| start.max(after));
+        calendar::notes(union, &self.zone, (start, self.end()), &|day| {
+            cron_rules::date(day).is_some_and(|date| self.excludes(date))
+        })
     }
 
     /// An instant in the schedule's zone; with seconds only where there are any.
@@ -105,6 +126,25 @@ impl CompiledSpec {
         let local = offset.to_datetime(instant);
         let format = if at.as_micros() % 60_000_000 == 0 { "%Y-%m-%d %H:%M" } else { "%Y-%m-%d %H:%M:%S" };
         format!("{} in {}", local.strftime(format), self.zone.name())
+    }
+}
+
+/// The first of these dates, and how many there are beside them; `None` without any.
+fn named_dates(dates: &[Date]) -> Option<String> {
+    let named: Vec<String> = dates.iter().take(DATES_NAMED_MAX).map(ToString::to_string).collect();
+    match dates.len() - named.len() {
+        _ if named.is_empty() => None,
+        0 => Some(listed(&named)),
+        1 => Some(format!("{} and one later date", named.join(", "))),
+        rest => Some(format!("{} and {rest} later dates", named.join(", "))),
+    }
+}
+
+fn listed(texts: &[String]) -> String {
+    match texts {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
     }
 }
 

@@ -58,8 +58,8 @@ fn dates_and_expressions_add_up() {
         notes,
         [
             "slots on 2026-03-04 are skipped",
-            "slots on days that match `* * 3 * *` are skipped",
-            "slots on days that match `* * * * FRI` are skipped",
+            "slots on day 3 of every month (`cron:* * 3 * *`) are skipped",
+            "slots on Friday (`cron:* * * * FRI`) are skipped",
         ]
     );
 }

@@ -1,4 +1,4 @@
-"""``polos explain``: explain when a schedule fires, without a database."""
+"""``polos explain``: explain when a schedule fires; a database is read only for its calendars."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import Annotated, Any
 
 import typer
 
-from polos import schedules
+from polos import calendars, schedules
 from polos.cli.ui.console import TYPED_WRONG, fail, out, out_json, styled
-from polos.cli.ui.options import Json
-from polos.cli.ui.schedule_options import OnSkip
+from polos.cli.ui.options import Database, Json, Project, opened
+from polos.cli.ui.schedule_options import OnSkip, SkippedDates
 from polos.cli.ui.times import duration, instant, iso, now, until, when
 from polos.cli.ui.values import skipped_day
+from polos.models import Calendar
 
 __all__ = ["explain"]
 
@@ -51,16 +52,16 @@ def explain(
     jitter: Annotated[
         str | None, typer.Option(metavar="DURATION", help="The longest delay of a start.")
     ] = None,
-    skip: Annotated[
-        list[str] | None, typer.Option(metavar="DATE", help="A date to skip; repeatable.")
-    ] = None,
+    skip: SkippedDates = None,
     on_skip: OnSkip = None,
     as_json: Json = False,
+    database: Database = None,
+    project: Project = "default",
 ) -> None:
     """Explain when a schedule fires.
 
     Prints the meaning in English, the next slots, and the effect of clock changes. Several
-    expressions are those of one schedule.
+    expressions are those of one schedule. A database is needed only for calendars in --skip.
     """
     expressions = _expressions(cron or [])
     zone = schedules.preview("0 0 * * *", timezone, count=1)[0].tzinfo
@@ -81,6 +82,7 @@ def explain(
         "on_skip": on_skip,
         "skip": [skipped_day("--skip", text) for text in skip] if skip else None,
     }
+    options["calendars"] = _calendars(options["skip"] or [], database, project)
     start = instant("--after", after, zone, base=base)
     meaning = schedules.explain(timezone=timezone, count=count, after=start, **options)
     if as_json:
@@ -100,6 +102,15 @@ def explain(
         out(f"  {slot:%a} {when(slot)} {slot:%Z}  {distance}".rstrip())
     for note in meaning.notes:
         out(f"  {styled('note:', 'yellow')} {note}")
+
+
+def _calendars(skip: list[Any], database: str | None, project: str) -> list[Calendar]:
+    """Read the calendars that are named. Raises :class:`CalendarNotFoundError`."""
+    names = [day for day in skip if isinstance(day, str) and not day.startswith("cron:")]
+    if not names:
+        return []
+    with opened(database, project) as client:
+        return [calendars.sync.get(client, name) for name in names]
 
 
 def _expressions(arguments: list[str]) -> list[str]:
