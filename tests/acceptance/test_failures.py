@@ -24,6 +24,7 @@ from polos import (
     RunHandle,
     RunTimeoutError,
     SerializationError,
+    StepError,
     SyncWorkflowContext,
     Worker,
     WorkflowContext,
@@ -373,6 +374,32 @@ async def test_a_cancellation_that_nobody_requested_is_a_failed_attempt(
     assert failures == [3]
     levels = [record.levelname for record in caplog.records if "cancelled" in record.getMessage()]
     assert levels == ["WARNING", "WARNING", "ERROR"]
+
+
+@pytest.mark.parametrize("limit", [None, 60])
+async def test_a_step_in_a_thread_that_raises_cancelled_is_retried(
+    limit: float | None, client: PolosClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def fetch() -> None:
+        calls.append("fetch")
+        raise asyncio.CancelledError("by itself")
+
+    @workflow
+    async def fetching(ctx: WorkflowContext) -> None:
+        options = {"retries": 1, "backoff": 0.001, "retry_on": asyncio.CancelledError}
+        await ctx.step.run("fetch", fetch, timeout=limit, **options)
+
+    # Before Python 3.11, a task can't tell whether it was cancelled.
+    monkeypatch.setattr("polos._runtime.active_run._cancelled_from_outside", lambda: True)
+    async with surviving_worker(client):
+        handle = await fetching.invoke(client)
+        with pytest.raises(StepError, match=r"failed 2 times, last with .*CancelledError"):
+            await handle.result(30)
+        (step,) = (await runs.get(client, handle.id)).steps
+    assert calls == ["fetch", "fetch"]
+    assert (step.status, step.attempt) == ("failed", 2)
 
 
 @pytest.mark.parametrize("cancels_tasks", [True, False])

@@ -72,7 +72,9 @@ def step_options(name: str, retries: Any, backoff: Any, timeout: Any, retry_on: 
 class StepExecution:
     """A step that is not finished."""
 
-    __slots__ = ("_active", "_args", "_fn", "_kwargs", "_name", "_options")
+    __slots__ = (
+        "_active", "_args", "_fn", "_has_raised_cancelled", "_kwargs", "_name", "_options",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -89,6 +91,7 @@ class StepExecution:
         self._args = args
         self._kwargs = kwargs
         self._options = options
+        self._has_raised_cancelled = False
 
     async def until_done(self, attempt: int) -> Any:
         """Execute the step, from attempt number ``attempt`` on, until it is done or has failed.
@@ -99,12 +102,13 @@ class StepExecution:
         while True:
             await active.requests.confirm_claim()
             started_at = active.now()
+            self._has_raised_cancelled = False
             error: BaseException
             try:
                 with around_step(active, name, attempt):
                     value = await self._execute()
             except asyncio.CancelledError as cancelled:
-                if active.is_stopping():
+                if active.is_stopping() and not self._has_raised_cancelled:
                     raise
                 error = cancelled
             except GeneratorExit:
@@ -165,8 +169,14 @@ class StepExecution:
             return await fn(*self._args, **self._kwargs)
         if inspect.iscoroutinefunction(getattr(fn, "__call__", None)):  # noqa: B004
             return await fn(*self._args, **self._kwargs)
-        threads = self._active.executor.step_threads
-        value = await threads.run(fn, *self._args, **self._kwargs)
+        answer = self._active.executor.step_threads.submit(fn, *self._args, **self._kwargs)
+        try:
+            value = await answer
+        except asyncio.CancelledError:
+            # The function raised it, unless somebody cancelled this task and so the future. Before
+            # Python 3.11, nothing else shows that nobody did.
+            self._has_raised_cancelled = not answer.cancelled()
+            raise
         # A partial or lambda around an async function looks sync and returns a coroutine.
         return await value if asyncio.iscoroutine(value) else value
 

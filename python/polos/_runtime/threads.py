@@ -72,6 +72,14 @@ class ThreadPool:
         A caller that is cancelled continues at once, and the function's result is ignored, because
         a thread cannot be stopped.
         """
+        return await self.submit(function, *args, **kwargs)
+
+    def submit(self, function: Callable[..., T], /, *args: Any, **kwargs: Any) -> asyncio.Future[T]:
+        """Do what :meth:`run` does, but return the future of the result.
+
+        The future is cancelled only if its awaiting task is. If the function raises
+        ``CancelledError``, that is the future's exception.
+        """
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
         context = contextvars.copy_context()
@@ -98,7 +106,7 @@ class ThreadPool:
             _retry_without_memory(lambda: _call_on(loop, deliver, value, failure))
 
         self._put(job, loop)
-        return await answer
+        return answer
 
     def grow(self, change: int) -> None:
         """Allow one more thread (1) because one of them waits, or one less again (-1).
