@@ -52,6 +52,21 @@ async def who(ctx):
     await asyncio.Event().wait()
 """
 
+# The same; its process dies from SIGINT while it exits.
+DIES_AT_EXIT = (
+    STUCK
+    + """
+
+def die() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+import atexit, os, signal
+atexit.register(die)
+"""
+)
+
 
 class Supervisor:
     """The command, and the stderr of its processes."""
@@ -193,6 +208,29 @@ def test_a_second_signal_ends_all_workers_at_once(tmp_path: Path, database: Path
         command.until_all_ended()
         assert command.process.wait(TIMEOUT) == 0
         assert runs.sync.get(client, handle.id).status == "queued"
+
+
+@pytest.mark.files
+def test_a_second_signal_may_reach_a_worker_that_has_drained(tmp_path: Path) -> None:
+    with supervisor(tmp_path, "--workers", "2", "--drain", "3600", app=DIES_AT_EXIT) as command:
+        command.pids()
+        with PolosClient(tmp_path / "polos.db") as client:
+            runs.sync.invoke(client, "who")
+        command.until("who: executes")
+        command.process.send_signal(signal.SIGTERM)
+        command.until("stopping: 1 run in progress")
+        command.process.send_signal(signal.SIGINT)
+        command.until_all_ended()
+        assert command.process.wait(TIMEOUT) == 0
+
+
+@pytest.mark.files
+def test_a_worker_that_dies_while_it_drains_gives_its_exit_code(tmp_path: Path) -> None:
+    with supervisor(tmp_path, "--workers", "2", app=DIES_AT_EXIT) as command:
+        command.pids()
+        command.process.send_signal(signal.SIGTERM)
+        command.until_all_ended()
+        assert command.process.wait(TIMEOUT) == 128 + signal.SIGINT
 
 
 @pytest.mark.files

@@ -241,11 +241,13 @@ class _Supervisor:
                 for child in self._children:
                     child.kill()
             self._asked.wait(_LOOK_MS / 4_000)
-        # A child that the signal ended before it was ready has nothing to drain.
+        # A child that the first signal ended before it was ready had nothing to drain. The second
+        # one may reach a child that has drained and is about to exit.
         codes = [
             child.code
             for child in self._children
-            if child.code is not None and (child.was_ready or child.code not in _BY_SIGNAL)
+            if child.code is not None
+            and not (child.code in _BY_SIGNAL and (passed > 1 or not child.was_ready))
         ]
         return max((_exit_code(code) for code in codes), default=0)
 
