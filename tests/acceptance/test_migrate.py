@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -305,11 +305,11 @@ def test_errors_are_one_sentence(target: str, arguments: list[str], code: int, o
     with PolosClient("some.db") as client:
         schedules.sync.list(client)
     Path("text.db").write_text("text" * 2000)
-    with sqlite3.connect("foreign.db") as foreign:
+    with closing(sqlite3.connect("foreign.db")) as foreign:
         foreign.execute("CREATE TABLE mine (id)")
     with PolosClient("newer.db") as client:
         schedules.sync.list(client)
-    with sqlite3.connect("newer.db") as newer:
+    with closing(sqlite3.connect("newer.db")) as newer:
         newer.execute("PRAGMA user_version = 99")
     given = [target if argument == "TARGET" else argument for argument in arguments]
     done = migrate(*given)

@@ -37,7 +37,8 @@ def get(address: str | None, path: str) -> tuple[int, str]:
         with urllib.request.urlopen(f"http://{address}{path}", timeout=60) as response:
             return response.status, response.read().decode().strip()
     except urllib.error.HTTPError as error:
-        return error.code, error.read().decode().strip()
+        with error:
+            return error.code, error.read().decode().strip()
 
 
 def probes(address: str | None) -> tuple[tuple[int, str], tuple[int, str]]:

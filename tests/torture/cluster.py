@@ -55,7 +55,8 @@ class Node:
             with urllib.request.urlopen(f"http://{self.address}:8008/{path}", timeout=timeout) as r:
                 return int(r.status)
         except urllib.error.HTTPError as error:
-            return error.code
+            with error:
+                return error.code
         except OSError:
             return None
 
