@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -9,7 +10,7 @@ from datetime import datetime, timedelta
 
 from checker import Line
 
-from harness import Bench, WorkerProcess
+from harness import Bench, WorkerProcess, until
 from polos import limits
 
 WORKERS = 4
@@ -17,8 +18,12 @@ LIMIT = 4
 LEASE = 1.0
 HOLD = 0.3
 
-# An operator's value applies within a second; a busy machine needs more.
+# An operator's value applies within a second, with a reserve. That it applies at all is checked on
+# machines that are so busy that workers lose their leases.
 TAKES_EFFECT = 1.0 + 2.0
+TAKES_EFFECT_WHEN_STARVED = 60.0
+
+EXPIRED = re.compile(r"pid (\d+)\) sent no heartbeat within its lease")
 
 RATE = 10
 PERIOD = timedelta(seconds=2)
@@ -49,6 +54,16 @@ def await_start(workers: Iterable[WorkerProcess]) -> None:
     for worker in workers:
         if not worker.is_ready:
             worker.ready()
+
+
+def starved(bench: Bench, killed: Iterable[int]) -> set[int]:
+    """Return the pids of workers that lost their leases although they lived.
+
+    They had no processor for longer than a lease. Other workers have their runs and permits, and
+    their handlers go on beside these until they notice.
+    """
+    logs = [path.read_text(errors="replace") for path in bench.folder.glob("worker-*.stderr")]
+    return {int(pid) for log in logs for pid in EXPIRED.findall(log)}.difference(killed)
 
 
 class Deaths:
@@ -119,13 +134,16 @@ def f75(bench: Bench) -> None:
         workers.append(bench.start(*options))
         bench.injections += 1
     watch(bench, LEASE + 1.0, LIMIT)
-    until = time.time()
+    ended = time.time()
     await_start(workers)
     bench.finish(LEASE, start_worker=False)
+    if pids := starved(bench, deaths.at):
+        bench.remarks.append(f"handlers not counted: {len(pids)} living workers lost their leases")
+        return
     counts = handlers(bench.recorded_lines(), deaths.at)
     most = max(count for _, count in counts)
     bench.verdict.expect("I13", most <= LIMIT, f"{most} handlers at once, of {LIMIT}")
-    below = longest_below(counts, list(deaths.at.values()), LIMIT, since, until)
+    below = longest_below(counts, list(deaths.at.values()), LIMIT, since, ended)
     text = f"fewer than {LIMIT} handlers for {below:.2f} s, with work queued"
     bench.verdict.expect("I13", below <= LEASE + 1.0, text)
     bench.remarks.append(
@@ -145,12 +163,15 @@ def f75b(bench: Bench) -> None:
     for worker in workers:
         worker.ready()
     slowest = 0.0
+    killed: set[int] = set()
     for number in range(bench.times(50, 3)):
         value = (2 * LIMIT, 1, LIMIT)[number % 3]
         limits.sync.set(bench.client, "limited", value)
         begun = time.monotonic()
         if number % 2:
-            workers.pop(0).kill()
+            victim = workers.pop(0)
+            killed.add(victim.pid)
+            victim.kill()
             workers.append(bench.start(*options).ready())
             begun = time.monotonic()
 
@@ -158,11 +179,12 @@ def f75b(bench: Bench) -> None:
             fill(bench, "limited", "limited")
             return limits.sync.get(bench.client, "limited").running == value
 
-        is_in_time = False
-        while time.monotonic() < begun + LEASE + HOLD + TAKES_EFFECT and not is_in_time:
-            is_in_time = is_reached()
+        limit = LEASE + HOLD + TAKES_EFFECT
+        is_applied = until(is_reached, limit)
+        if not is_applied and starved(bench, killed):
+            is_applied = until(is_reached, TAKES_EFFECT_WHEN_STARVED)
         bench.verdict.expect(
-            "I13", is_in_time, f"{value} runs are allowed, but fewer are in progress"
+            "I13", is_applied, f"{value} runs are allowed, but fewer are in progress"
         )
         slowest = max(slowest, time.monotonic() - begun)
         found = limits.sync.get(bench.client, "limited")
