@@ -4,10 +4,11 @@ use super::context::{NextStep, RequestContext};
 use super::response::{RunResponse, to_json};
 use super::schedules::{page, unknown_workflow};
 use super::starts::{DebounceOptions, Invocation};
-use crate::engine::Message;
+use crate::engine::{Message, Permit};
 use crate::error::Error;
 use crate::model::{ClaimedRun, Debounce, NewRun, Origin, Run, RunId, RunState, Token};
 use crate::store::{Answer, Command, Outcome, RunFilter};
+use crossbeam_channel::Sender;
 use serde_json::json;
 use std::sync::Arc;
 
@@ -98,20 +99,37 @@ pub(super) fn invoke(
         }
     };
     new.claim_for = Some(permit.worker().clone());
-    // If the commit fails, dropping this returns the permit, and the worker looks up what became of
-    // the run.
+    let mut lent = Lent { permit: Some(permit), worker };
     let finish = move |outcomes: Vec<Outcome>| {
-        match outcomes.first() {
-            Some(Ok(Answer::Created { claimed: Some(run), .. })) => {
+        match (outcomes.first(), lent.permit.take()) {
+            (Some(Ok(Answer::Created { claimed: Some(run), .. })), Some(permit)) => {
                 let run = Box::new(ClaimedRun { run: (**run).clone(), journal: Vec::new(), is_first: true });
                 // A worker that has ended has given back its claims.
-                let _ = worker.send(Message::Claimed { run, permit });
+                let _ = lent.worker.send(Message::Claimed { run, permit });
             }
-            _ => permit.settle(),
+            (_, permit) => permit.into_iter().for_each(Permit::settle),
         }
         created(outcomes)
     };
     Ok(NextStep::Commit(vec![Command::CreateRun(Box::new(new))], Box::new(finish)))
+}
+
+/// A permit that a worker has lent for a run, until the commit that creates the run is answered. If
+/// that fails, the run may have been created and claimed all the same: the permit returns, and the
+/// worker is woken to look up what became of the run. Otherwise it could sleep until its lease is
+/// over, since an idle worker sends few heartbeats.
+struct Lent {
+    permit: Option<Permit>,
+    worker: Sender<Message>,
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            drop(permit);
+            let _ = self.worker.send(Message::Added);
+        }
+    }
 }
 
 /// Starts several runs in one transaction. Workers claim them as they have room.

@@ -407,7 +407,16 @@ impl World {
         let mut command = command.clone();
         let reserved =
             it.engine.as_ref().and_then(|engine| reserve(engine, &mut command, it.clock.now(self.truth)));
-        let outcome = it.store.commit(std::slice::from_ref(&command), wall).ok()?.remove(0);
+        let Ok(mut outcomes) = it.store.commit(std::slice::from_ref(&command), wall) else {
+            if let Some(Ok(permit)) = reserved {
+                // The run may have been created and claimed. As the service does, wakes the engine
+                // to look it up.
+                drop(permit);
+                self.receive(machine, Message::Added);
+            }
+            return None;
+        };
+        let outcome = outcomes.remove(0);
         match &outcome {
             Ok(_) | Err(Rejection::Fenced) => {}
             Err(rejection) => self.checks.lock().fail(format_args!("{command:?} was refused: {rejection}")),
