@@ -161,6 +161,12 @@ impl Rooms {
         self.rooms.is_empty()
     }
 
+    /// Whether some limit counts keys.
+    #[cfg(feature = "postgres")]
+    pub fn have_keys(&self) -> bool {
+        self.rooms.iter().any(|room| room.spec.per_key.is_some())
+    }
+
     /// All limits.
     pub fn rooms(&self) -> &[Room] {
         &self.rooms

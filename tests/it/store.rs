@@ -48,6 +48,8 @@ mod postgres_plans;
 #[cfg(feature = "sqlite")]
 mod probe;
 #[cfg(feature = "postgres")]
+mod round_trips;
+#[cfg(feature = "postgres")]
 mod rows_read;
 #[cfg(feature = "postgres")]
 pub mod server;

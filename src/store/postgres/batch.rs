@@ -24,6 +24,7 @@ use crate::store::tables::read_set::{Group, ReadSet, groups};
 use crate::store::{Answer, Command, Outcome, Rejection, StoreError};
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -230,7 +231,7 @@ async fn on_general_path(
         is_begun: false,
         has_written: must_commit,
         is_last_group: false,
-        completed: Vec::new(),
+        completed: BTreeMap::new(),
         end_was_asked,
     };
     let done = batch.all(commands).await;
@@ -257,8 +258,9 @@ pub(super) struct Batch<'s> {
     is_begun: bool,
     pub has_written: bool,
     is_last_group: bool,
-    /// The places of the commands of a group that completed their runs by a statement of their own.
-    completed: Vec<usize>,
+    /// The places of the commands of a group that completed their runs by a statement of their own,
+    /// and whether each freed a permit of a limit.
+    completed: BTreeMap<usize, bool>,
     /// Set once the commit is sent: from then on, only the database knows whether it happened.
     end_was_asked: &'s Cell<bool>,
 }
@@ -388,7 +390,7 @@ impl Batch<'_> {
     ) -> Result<(Part, Timestamp), PgError> {
         for _ in 0..LOADS_MAX {
             let (part, now) = self.load_once(needs, completions).await?;
-            self.completed.extend(&part.completed);
+            self.completed.extend(part.completed.iter().copied());
             let missing = Missing::of(needs, &part);
             if missing.is_empty() || self.send(vec![missing.statement()]).await?.concat().is_empty() {
                 return Ok((part, now));

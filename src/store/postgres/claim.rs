@@ -15,7 +15,7 @@ use crate::model::RunId;
 use crate::store::limits::walked;
 use crate::store::row_reader::RowReader;
 use crate::store::tables::read_set::ReadSet;
-use crate::store::tables::{Steps, Touched, transitions};
+use crate::store::tables::{RunRow, Steps, Touched, transitions};
 use crate::store::{Answer, Codes, Command, Rejection, Suspects};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -47,18 +47,21 @@ pub(super) async fn claim(
     }
     // Limits are locked after workers and before runs, by everybody.
     statements.insert(load.len(), limits::locked_limits(project, workflows));
-    statements.push(search.unlimited(ids.iter().copied()));
     // Where suspects may be claimed, the answer would not be all that is needed.
     let guess = expected.only().filter(|_| !may_take_suspect);
-    if expected.is_any() {
-        // Sees what was committed until the limits were locked.
-        statements.push(limits::counts(project, workflows));
-    }
-    statements.extend(guess.map(|limit| search.under(limit)));
+    let unlimited = || search.unlimited(ids.iter().copied());
+    // If that limit is the limit of all workflows, no run is without one.
+    let has_unlimited = !guess.is_some_and(|limit| limit.is_of_all(&ids));
+    statements.extend(has_unlimited.then(unlimited));
+    // These see what was committed until the limits were locked.
+    statements.extend(match guess {
+        Some(limit) => Some(search.under(limit)),
+        None => expected.is_any().then(|| limits::counts(project, workflows)),
+    });
     let mut answers = batch.send(statements).await?;
     let guessed = guess.and_then(|limit| Some((limit, answers.pop()?)));
-    let counted = if expected.is_any() { answers.pop() } else { None };
-    let claimable = answers.pop().unwrap_or_default();
+    let mut counted = if guessed.is_none() && expected.is_any() { answers.pop() } else { None };
+    let mut claimable = if has_unlimited { answers.pop() } else { None };
     let held = if codes.is_some() { answers.pop().unwrap_or_default() } else { Vec::new() };
     let suspect = if may_take_suspect { answers.pop().unwrap_or_default() } else { Vec::new() };
     let locked = answers.pop().unwrap_or_default();
@@ -69,19 +72,39 @@ pub(super) async fn claim(
         part = batch.load(&needs).await?.0;
     }
     let mut begun = Vec::new();
-    for rows in [&suspect, &held, &claimable] {
+    let project: Arc<str> = Arc::clone(project);
+    let mut limited = Vec::new();
+    for row in &locked {
+        limited.push(limits::take_limit_of_workflow(&mut part.tables, &project, row)?);
+    }
+    let found = Expected::of(&part.tables.rooms(&project, &limited, batch.now()));
+    let guessed = guessed.filter(|(limit, _)| found.only() == Some(limit));
+    if let Some((limit, rows)) = &guessed {
+        add_under(&mut part, (&project, limit), rows, &mut begun)?;
+    } else {
+        // What was not asked for because something else was expected.
+        let mut statements = Vec::new();
+        if counted.is_none() && found.is_any() {
+            statements.push(limits::counts(&project, workflows));
+        }
+        if claimable.is_none() {
+            statements.push(unlimited());
+        }
+        if !statements.is_empty() {
+            let mut answers = batch.send(statements).await?;
+            claimable = if claimable.is_none() { answers.pop() } else { claimable };
+            counted = counted.or_else(|| answers.pop());
+        }
+        limits::take_counts(&mut part.tables, &project, &counted.unwrap_or_default())?;
+    }
+    for rows in [&suspect, &held, &claimable.unwrap_or_default()] {
         add(&mut part, rows, &mut begun)?;
     }
-    if locked.is_empty() {
-        batch.expected_limits().set(Expected::Nothing);
-    } else {
-        let counted = match counted {
-            Some(rows) => rows,
-            None => batch.send(vec![limits::counts(project, workflows)]).await?.concat(),
-        };
+    if guessed.is_none() && found.is_any() {
         let mut claim = LimitedClaim { batch, part: &mut part, begun: &mut begun, search, may_take_suspect };
-        claim.read(&locked, &counted, guessed).await?;
+        claim.read(&limited).await?;
     }
+    batch.expected_limits().set(found);
     // So far the rows were only read.
     part.tables.touched = Some(Touched::default());
     if !begun.is_empty() {
@@ -95,14 +118,36 @@ pub(super) async fn claim(
 /// Adds runs to the part, and their numbers to `begun` if they were started before.
 fn add(part: &mut Part, rows: &[Row], begun: &mut Vec<i64>) -> Result<(), PgError> {
     for row in rows {
-        let row = Columns::of(row).run_row()?;
-        if part.stored_runs.insert(row.run.id.clone(), row.no).is_some() {
+        add_run(part, Columns::of(row).run_row()?, begun);
+    }
+    Ok(())
+}
+
+fn add_run(part: &mut Part, row: RunRow, begun: &mut Vec<i64>) {
+    if part.stored_runs.insert(row.run.id.clone(), row.no).is_some() {
+        return;
+    }
+    if row.run.started_at.is_some() {
+        begun.push(count_to_sql(row.no));
+    }
+    part.tables.add_run(row);
+}
+
+/// The same for the runs of a limit, from [`queries::RUNS_UNDER_LIMIT`], with its use.
+fn add_under(
+    part: &mut Part,
+    (project, limit): (&Arc<str>, &PlainLimit),
+    rows: &[Row],
+    begun: &mut Vec<i64>,
+) -> Result<(), PgError> {
+    for row in rows {
+        let mut columns = Columns::of(row);
+        limits::set_use(&mut part.tables, project, &limit.name, columns.small_count()?);
+        if columns.is_null()? {
+            // The limit has no room, or no run is queued.
             continue;
         }
-        if row.run.started_at.is_some() {
-            begun.push(count_to_sql(row.no));
-        }
-        part.tables.add_run(row);
+        add_run(part, columns.run_row()?, begun);
     }
     Ok(())
 }
@@ -117,27 +162,10 @@ struct LimitedClaim<'a, 'b, 's, 'c> {
 }
 
 impl LimitedClaim<'_, '_, '_, '_> {
-    /// Reads the runs for which the limits leave room: they are locked, and then their use was
-    /// counted. `guessed` are the first runs of a limit that was expected to be the only one.
-    async fn read(
-        &mut self,
-        locked: &[Row],
-        counted: &[Row],
-        guessed: Option<(&PlainLimit, Vec<Row>)>,
-    ) -> Result<(), PgError> {
-        let project: Arc<str> = self.search.project.into();
-        let mut workflows = Vec::new();
-        for row in locked {
-            workflows.push(limits::take_limit_of_workflow(&mut self.part.tables, &project, row)?);
-        }
-        limits::take_counts(&mut self.part.tables, &project, counted)?;
-        let rooms = self.part.tables.rooms(&project, &workflows, self.batch.now());
-        let expected = Expected::of(&rooms);
-        let guessed = guessed.filter(|(limit, _)| expected.only() == Some(limit));
-        self.batch.expected_limits().set(expected);
-        if let Some((_, rows)) = guessed {
-            return add(self.part, &rows, self.begun);
-        }
+    /// Reads the runs of these workflows for which the limits leave room: they are locked, and then
+    /// their use was counted.
+    async fn read(&mut self, workflows: &[Arc<str>]) -> Result<(), PgError> {
+        let rooms = self.part.tables.rooms(self.search.project, workflows, self.batch.now());
         let open: Vec<usize> =
             (0..rooms.rooms().len()).filter(|index| rooms.rooms()[*index].left() > 0).collect();
         if open.is_empty() {

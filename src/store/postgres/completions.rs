@@ -70,7 +70,8 @@ impl<'c> Completions<'c> {
         needs
     }
 
-    /// The statement. Returns the places of the runs that it completed.
+    /// The statement. Returns the places of the runs that it completed, and whether each frees a
+    /// permit of a limit.
     pub fn statement(&self) -> Statement<'_> {
         let mut args = Args::default();
         let all = || self.completed.iter();
@@ -85,20 +86,18 @@ impl<'c> Completions<'c> {
     }
 
     /// The runs that the statement has not completed: not those at `places`.
-    pub fn left(&self, places: &[usize]) -> impl Iterator<Item = &RunId> {
-        let places: BTreeSet<usize> = places.iter().copied().collect();
-        let left = self.completed.iter().filter(move |completed| !places.contains(&completed.place));
+    pub fn left(&self, places: &BTreeMap<usize, bool>) -> impl Iterator<Item = &RunId> {
+        let left = self.completed.iter().filter(|completed| !places.contains_key(&completed.place));
         left.map(|completed| completed.run)
     }
 
-    /// The outcomes of the commands at `places`, which have completed their runs. `None` for all
-    /// others.
-    pub fn outcomes(&self, places: &[usize]) -> Vec<Option<Outcome>> {
-        let places: BTreeSet<usize> = places.iter().copied().collect();
+    /// The outcomes of the commands at `places`, which have completed their runs, and may have
+    /// freed a permit of a limit. `None` for all others.
+    pub fn outcomes(&self, places: &BTreeMap<usize, bool>) -> Vec<Option<Outcome>> {
         let mut outcomes = vec![None; self.completed.len() + self.rest.len()];
         for Completed { place, ended, .. } in &self.completed {
-            let answer = Answer::Ended { state: ended.state, released: false };
-            outcomes[*place] = places.contains(place).then_some(Ok(answer));
+            let answer = |released| Answer::Ended { state: ended.state, released };
+            outcomes[*place] = places.get(place).map(|frees| Ok(answer(*frees)));
         }
         outcomes
     }

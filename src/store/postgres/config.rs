@@ -53,6 +53,8 @@ struct Known {
     host: AtomicUsize,
     /// How many connections were found dead.
     deaths: AtomicU64,
+    /// Round trips and statements.
+    sent: [AtomicU64; 2],
 }
 
 /// The TLS parameters of the URL.
@@ -169,6 +171,19 @@ impl ServerConfig {
 
     pub(super) fn note_death(&self) {
         self.known.deaths.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// How many round trips its connections have taken, and with how many statements. Does not
+    /// count the preparation of statements.
+    pub(super) fn sent(&self) -> (u64, u64) {
+        let [trips, statements] = &self.known.sent;
+        (trips.load(Ordering::Relaxed), statements.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn note_sent(&self, statements: usize) {
+        let [trips, sent] = &self.known.sent;
+        trips.fetch_add(1, Ordering::Relaxed);
+        sent.fetch_add(u64::try_from(statements).unwrap_or(0), Ordering::Relaxed);
     }
 
     /// A copy that also sets a setting of the session.

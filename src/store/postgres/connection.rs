@@ -320,6 +320,7 @@ impl Session<'_> {
             }
         }
         let connection = self.connection;
+        connection.server.note_sent(statements.len());
         let sent = pipeline::send(&connection.client, connection.prepared.as_ref(), &statements);
         let time = if self.is_slow { LONG_ANSWER_MAX } else { ANSWER_MAX };
         answered(sent, (&connection.server, connection.host, connection.process), time).await

@@ -4,6 +4,7 @@
 
 use crate::store::limits::Rooms;
 use crate::sync::Mutex;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The limits of the workflows that were asked about last.
@@ -29,6 +30,14 @@ pub(in crate::store) struct PlainLimit {
     pub max: u32,
     /// Its workflows among those that were asked about.
     pub workflows: Vec<Arc<str>>,
+}
+
+impl PlainLimit {
+    /// Whether all these workflows have it.
+    pub fn is_of_all(&self, workflows: &BTreeSet<&str>) -> bool {
+        let own: BTreeSet<&str> = self.workflows.iter().map(|id| &**id).collect();
+        own.is_superset(workflows)
+    }
 }
 
 impl ExpectedLimits {

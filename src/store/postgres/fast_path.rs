@@ -120,17 +120,17 @@ impl<'c> FastPath<'c> {
         if !self.recordings.is_empty() {
             parts.extend(self.record_steps(&mut args));
             writes.push("recorded");
-            answers.push("SELECT place, NULL::text FROM held");
+            answers.push("SELECT place, NULL::text AS id, false AS frees FROM held");
         }
         if !self.completed.is_empty() {
             parts.push(self.complete_runs(&mut args));
             writes.push("completed");
-            answers.push("SELECT place, NULL::text FROM completed");
+            answers.push("SELECT place, NULL::text AS id, frees FROM completed");
         }
         if !self.created.is_empty() {
             parts.push(self.create_runs(&mut args));
             writes.push("created");
-            answers.push("SELECT NULL::bigint AS place, id FROM created");
+            answers.push("SELECT NULL::bigint AS place, id, false AS frees FROM created");
         }
         // Counted last, so that other transactions wait for the counter as briefly as possible.
         let writes: Vec<_> = writes.iter().map(|part| format!("(SELECT count(*) FROM {part})")).collect();
@@ -214,10 +214,12 @@ impl<'c> FastPath<'c> {
         let now = args.int(self.now.as_micros());
         format!(
             "completed AS (UPDATE @run r SET state = w.state, finished_at = ${now}, result = w.result, error = w.error, \
-             ended_token = w.token, ended_print = w.print, ended_state = w.state, ended_released = false, kept = 0 \
+             ended_token = w.token, ended_print = w.print, ended_state = w.state, \
+             ended_released = r.limit_name IS NOT NULL, kept = 0 \
              FROM unnest({numbers}) AS w (run, token, state, result, error, print, place) \
              WHERE r.id = w.run AND {STATE} = 'running' AND r.token = w.token \
-             AND r.schedule_id IS NULL AND r.parent IS NULL AND r.limit_name IS NULL{after} RETURNING w.place)",
+             AND r.schedule_id IS NULL AND r.parent IS NULL{after} \
+             RETURNING w.place, r.limit_name IS NOT NULL AS frees)",
             numbers = parameters(&numbers),
             after = self.after_heartbeats(),
         )
@@ -246,12 +248,18 @@ impl<'c> FastPath<'c> {
         let places: HashMap<&str, usize> =
             self.created.iter().map(|creation| (creation.run.id.as_str(), creation.place)).collect();
         let mut happened = BTreeSet::new();
+        // Those of them that free a permit of a limit.
+        let mut freeing = BTreeSet::new();
         let mut number = None;
         for row in rows {
             let mut columns = Columns::of(row);
             let place = columns.optional_int()?.and_then(|place| usize::try_from(place).ok());
             let created = columns.optional_text()?.and_then(|run| places.get(&*run).copied());
-            happened.extend(place.or(created));
+            let place = place.or(created);
+            happened.extend(place);
+            if columns.flag()? {
+                freeing.extend(place);
+            }
             number = columns.optional_int()?;
         }
         let mut outcomes = vec![None; self.count];
@@ -261,7 +269,7 @@ impl<'c> FastPath<'c> {
             outcomes[place] = happened.contains(&place).then_some(Ok(Answer::Done));
         }
         for Completed { place, ended, .. } in self.completed {
-            let answer = Answer::Ended { state: ended.state, released: false };
+            let answer = Answer::Ended { state: ended.state, released: freeing.contains(&place) };
             outcomes[place] = happened.contains(&place).then_some(Ok(answer));
         }
         for Creation { place, run } in self.created {

@@ -63,8 +63,9 @@ pub(super) struct Part {
     pub stored_hook_calls: HashSet<Arc<str>>,
     /// Schedules with runs that a prune has kept.
     pub with_kept_runs: HashSet<ScheduleId>,
-    /// The places of commands that completed their runs by a statement of their own.
-    pub completed: Vec<usize>,
+    /// The places of commands that completed their runs by a statement of their own, and whether
+    /// each freed a permit of a limit.
+    pub completed: Vec<(usize, bool)>,
 }
 
 /// The stored schedules that a group of commands edits, and when.
@@ -203,7 +204,9 @@ impl Part {
             }
             Includes::HookCalls => hook_calls::take(self, columns)?,
             Includes::Completed => {
-                self.completed.extend(columns.optional_int()?.and_then(|place| usize::try_from(place).ok()));
+                let place = columns.int()?;
+                let frees = columns.flag()?;
+                self.completed.extend(usize::try_from(place).ok().map(|place| (place, frees)));
             }
             Includes::NewestLines => {
                 let (schedule, project) = (columns.schedule_id()?, columns.text()?);

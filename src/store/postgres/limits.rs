@@ -14,6 +14,7 @@ use crate::store::limits::{KEYS_MAX, Room, WorkflowRow, walked};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::Tables;
 use crate::store::tables::read_set::ReadSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio_postgres::{Error, Row};
 
@@ -61,7 +62,7 @@ pub(super) fn take_limit(tables: &mut Tables, columns: &mut Columns<'_>) -> Resu
     Ok(())
 }
 
-/// Adds the limit of a workflow, from [`queries::LIMITS_OF_WORKFLOWS`]. Returns the workflow.
+/// Adds the limit of a workflow, from [`locked_limits`]. Returns the workflow.
 pub(super) fn take_limit_of_workflow(
     tables: &mut Tables,
     project: &Arc<str>,
@@ -72,6 +73,31 @@ pub(super) fn take_limit_of_workflow(
     *tables.limits.slot(project, &name) = Some(columns.limit()?);
     tables.workflows.slot(project, &workflow).rules.limit = Some(name);
     Ok(workflow)
+}
+
+/// A workflow with a limit, and when its first run is available; at the first workflow of a limit,
+/// also when the first suspect of all of them is.
+struct Head {
+    workflow: Arc<str>,
+    run: Option<Timestamp>,
+    suspect: Option<Timestamp>,
+}
+
+/// Adds the limit of a workflow with its use, from [`queries::LIMITS_OF_WORKFLOWS`].
+fn take_head(tables: &mut Tables, project: &Arc<str>, row: &Row) -> Result<Head, Error> {
+    let mut columns = Columns::of(row);
+    let (workflow, name) = (columns.text()?, columns.text()?);
+    *tables.limits.slot(project, &name) = Some(columns.limit()?);
+    if let Some(count) = columns.optional_int()? {
+        set_use(tables, project, &name, u32::try_from(count).unwrap_or(u32::MAX));
+    }
+    tables.workflows.slot(project, &workflow).rules.limit = Some(name);
+    Ok(Head { workflow, suspect: columns.optional_time()?, run: columns.optional_time()? })
+}
+
+/// Sets how many runs of a limit are running that counts no keys.
+pub(super) fn set_use(tables: &mut Tables, project: &Arc<str>, name: &Arc<str>, count: u32) {
+    *tables.claimed_under.slot(project, name) = BTreeMap::from([(Arc::default(), count)]);
 }
 
 /// Adds the use of limits, from [`counts`].
@@ -158,40 +184,42 @@ impl Session<'_> {
         self,
         project: &str,
         workflows: &[Arc<str>],
-        guess: &Expected,
         mut answers: Vec<Vec<Row>>,
     ) -> Result<(Option<Timestamp>, Option<Timestamp>, Expected), PgError> {
-        let mut guessed = answers.split_off(answers.len().min(2));
         if answers.is_empty() {
-            answers = self.all(vec![limits_of(project, workflows), counts(project, workflows)]).await?;
+            answers = self.all(vec![next_under_limits(project, workflows)]).await?;
         }
-        let counted = answers.pop().unwrap_or_default();
+        let mut counted = answers.split_off(1).pop();
         let project: Arc<str> = project.into();
         let mut tables = Tables::default();
+        let mut heads = Vec::new();
         for row in answers.iter().flatten() {
-            take_limit_of_workflow(&mut tables, &project, row)?;
+            heads.push(take_head(&mut tables, &project, row)?);
         }
-        take_counts(&mut tables, &project, &counted)?;
+        if counted.is_none() && tables.rooms(&project, workflows, Timestamp::from_micros(0)).have_keys() {
+            counted = self.all(vec![counts(&project, workflows)]).await?.pop();
+        }
+        if let Some(counted) = counted {
+            drop(std::mem::take(&mut tables.claimed_under));
+            take_counts(&mut tables, &project, &counted)?;
+        }
         let rooms = tables.rooms(&project, workflows, Timestamp::from_micros(0));
-        let found = Expected::of(&rooms);
-        if found.only().is_none() || found != *guess {
-            guessed.clear();
-        }
         let (mut run, mut suspect) = (None, None);
         for (index, room) in rooms.rooms().iter().enumerate() {
             let Some(opens_at) = room.opens_at() else { continue };
             let workflows = rooms.workflows(index);
-            let answers = if guessed.is_empty() {
-                self.all(heads(&project, &workflows, heads_of(room))).await?
+            let (next, next_suspect) = if room.spec.per_key.is_some() {
+                let answers = self.all(first_keys(&project, &workflows)).await?;
+                self.next_of(&project, &workflows, room, &answers).await?
             } else {
-                std::mem::take(&mut guessed)
+                let of_limit = || heads.iter().filter(|head| workflows.contains(&head.workflow));
+                (of_limit().filter_map(|head| head.run).min(), of_limit().find_map(|head| head.suspect))
             };
-            let (next, next_suspect) = self.next_of(&project, &workflows, room, &answers).await?;
             let at = |found: Option<Timestamp>| found.map(|at| at.max(opens_at));
             run = at(next).into_iter().chain(run).min();
             suspect = at(next_suspect).into_iter().chain(suspect).min();
         }
-        Ok((run, suspect, found))
+        Ok((run, suspect, Expected::of(&rooms)))
     }
 
     /// When the first run and the first suspect of one limit's workflows are available whose keys
@@ -216,7 +244,7 @@ impl Session<'_> {
         };
         let [rows, suspects] = answers else { return Ok((None, None)) };
         let mut next = first(rows)?;
-        if next.is_none() && room.spec.per_key.is_some() && rows.len() == heads_of(room) {
+        if next.is_none() && rows.len() == walked(1) {
             for workflow in workflows {
                 let mut args = Args::default();
                 args.text(project);
@@ -240,27 +268,20 @@ pub(super) fn locked_limits<'c>(project: &'c str, workflows: &'c [Arc<str>]) -> 
 pub(super) fn limits_asked_at_once<'c>(
     project: &'c str,
     workflows: &'c [Arc<str>],
-    expected: &'c Expected,
+    expected: &Expected,
 ) -> Vec<Statement<'c>> {
-    let mut statements = Vec::new();
-    if expected.is_any() {
-        statements.extend([limits_of(project, workflows), counts(project, workflows)]);
+    match expected {
+        Expected::Nothing => Vec::new(),
+        Expected::One(_) => vec![next_under_limits(project, workflows)],
+        Expected::Some => vec![next_under_limits(project, workflows), counts(project, workflows)],
     }
-    if let Some(limit) = expected.only() {
-        statements.extend(heads(project, &limit.workflows, 1));
-    }
-    statements
 }
 
-/// How many of the first runs to look at to find one whose key has room.
-fn heads_of(room: &Room) -> usize {
-    if room.spec.per_key.is_some() { walked(1) } else { 1 }
-}
-
-/// The first runs and suspects of one limit's workflows.
-fn heads<'c>(project: &'c str, workflows: &'c [Arc<str>], limit: usize) -> Vec<Statement<'c>> {
+/// The first runs and suspects of the workflows of a limit that counts keys.
+fn first_keys<'c>(project: &'c str, workflows: &'c [Arc<str>]) -> Vec<Statement<'c>> {
     let mut args = of_workflows(project, workflows);
-    args.int(limit_to_sql(limit));
+    // One of them may have a key with room.
+    args.int(limit_to_sql(walked(1)));
     let suspects = of_workflows(project, workflows);
     vec![
         Statement::Query(queries::NEXT_LIMITED, args),
@@ -268,8 +289,8 @@ fn heads<'c>(project: &'c str, workflows: &'c [Arc<str>], limit: usize) -> Vec<S
     ]
 }
 
-/// The limits of some workflows.
-fn limits_of<'c>(project: &'c str, workflows: &'c [Arc<str>]) -> Statement<'c> {
+/// The limits of some workflows, with their use and their first runs.
+fn next_under_limits<'c>(project: &'c str, workflows: &'c [Arc<str>]) -> Statement<'c> {
     Statement::Query(queries::LIMITS_OF_WORKFLOWS, of_workflows(project, workflows))
 }
 

@@ -191,6 +191,13 @@ impl PostgresStore {
         self.misses.load(Ordering::Relaxed)
     }
 
+    /// How many round trips to the server there were so far, and with how many statements. For
+    /// tests.
+    #[doc(hidden)]
+    pub fn round_trips(&self) -> (u64, u64) {
+        self.server.sent()
+    }
+
     /// Has a server of release 15 or newer count at once what our reads have read so far. For
     /// tests.
     #[doc(hidden)]

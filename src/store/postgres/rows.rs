@@ -153,6 +153,12 @@ impl<'r> Columns<'r> {
         self.next += 1;
     }
 
+    /// Whether the next number is missing, as it is in a row of an outer join without a match.
+    /// Does not advance.
+    pub fn is_null(&self) -> Result<bool> {
+        Ok(self.row.try_get::<_, Option<i64>>(self.next)?.is_none())
+    }
+
     fn raw_text(&mut self) -> Result<Option<&'r str>> {
         self.next += 1;
         self.row.try_get(self.next - 1)

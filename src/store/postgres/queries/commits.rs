@@ -261,21 +261,21 @@ statements! {
         changing_run_columns!(names), ") WHERE r.no = w.no"
     );
     /// Completes runs that are still held, if nothing but the run changes with that: no other run
-    /// of its schedule is unfinished, and the schedule counts no failures. Returns their places.
-    /// The schedules are locked, so no run can be added meanwhile. (`run_id_key`,
-    /// `run_unfinished`, `schedule_pkey`)
+    /// of its schedule is unfinished, and the schedule counts no failures. Returns their places,
+    /// and whether that frees a permit of a limit. The schedules are locked, so no run can be added
+    /// meanwhile. (`run_id_key`, `run_unfinished`, `schedule_pkey`)
     COMPLETE_RUNS = concat!(
         "UPDATE @run r SET state = w.state, finished_at = $7, result = w.result, error = NULL, \
          ended_token = w.token, ended_print = w.print, ended_state = w.state, \
-         ended_released = false, kept = 0 \
+         ended_released = r.limit_name IS NOT NULL, kept = 0 \
          FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[]) \
          AS w (run, token, state, result, print, place) \
          WHERE r.id = w.run AND ", state!(), " = 'running' AND r.token = w.token \
-         AND r.parent IS NULL AND r.limit_name IS NULL \
+         AND r.parent IS NULL \
          AND (SELECT true FROM @run u WHERE u.schedule_id = r.schedule_id AND u.finished_at IS NULL \
          AND u.no <> r.no LIMIT 1) IS NULL \
          AND (SELECT true FROM @schedule s WHERE s.id = r.schedule_id AND s.failure_count > 0 \
-         LIMIT 1) IS NULL RETURNING w.place"
+         LIMIT 1) IS NULL RETURNING w.place, r.limit_name IS NOT NULL"
     );
     /// Replaces the payloads of debounced runs. (`run_pkey`)
     REPLACE_DEBOUNCED = "UPDATE @run r SET payload = w.payload, debounce_call = w.call \

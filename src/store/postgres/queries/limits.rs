@@ -94,15 +94,22 @@ macro_rules! queued_keys {
     };
 }
 
-macro_rules! of_limits {
-    () => {
+/// The number of running runs of a limit.
+macro_rules! running_under {
+    ($name:literal) => {
         concat!(
-            "SELECT f.id, l.name, ",
-            limit_columns!(),
-            " FROM @workflow f JOIN @run_limit l \
-             ON l.project = f.project AND l.name = f.limit_name WHERE f.project = $1 AND f.id = ANY($2) \
-             AND (f.limit_name IS NOT NULL OR f.priority > 0) ORDER BY l.name, f.id"
+            "(SELECT count(*) FROM @run c WHERE c.project = $1 AND c.limit_name = ",
+            $name,
+            " AND c.limit_name IS NOT NULL AND c.state = 'running')"
         )
+    };
+}
+
+macro_rules! from_limits {
+    () => {
+        "FROM @workflow f JOIN @run_limit l \
+         ON l.project = f.project AND l.name = f.limit_name WHERE f.project = $1 AND f.id = ANY($2) \
+         AND (f.limit_name IS NOT NULL OR f.priority > 0)"
     };
 }
 
@@ -121,11 +128,12 @@ statements! {
     /// The same for workflows with a limit. (`run_claimable`, `run_with_priority`, `run_pkey`)
     LIMITED_RUNS = lock_runs!(heads!("", ""));
     /// The same for the workflows of the limit $6, of which at most $7 may be running: only as many
-    /// as it has room for. (`run_claimable`, `run_with_priority`, `run_pkey`, `run_under_limit`)
-    RUNS_UNDER_LIMIT = lock_runs!(
-        heads!("", ""),
-        "least($5, greatest(0, $7 - (SELECT count(*) FROM @run c WHERE c.project = $1 AND c.limit_name = $6 \
-         AND c.limit_name IS NOT NULL AND c.state = 'running')))"
+    /// as it has room for, each after the number of those that are running. If there is none, one
+    /// row has this number. (`run_claimable`, `run_with_priority`, `run_pkey`, `run_under_limit`)
+    RUNS_UNDER_LIMIT = concat!(
+        "WITH used AS MATERIALIZED (SELECT ", running_under!("$6"), " AS count), first AS MATERIALIZED (",
+        lock_runs!(heads!("", ""), "least($5, greatest(0, $7 - (SELECT count FROM used)))"),
+        ") SELECT used.count, first.* FROM used LEFT JOIN first ON true"
     );
     /// The first $5 claimable runs of each of the first keys of a workflow, without the keys in $6;
     /// locked like those before. (`run_queued_by_key`, `run_pkey`)
@@ -157,6 +165,21 @@ statements! {
 
     // The next work under limits.
 
+    /// The limits of some workflows; how many of its runs are running and when the first suspect is
+    /// available, at one workflow of each limit; and when the first claimable run of the workflow
+    /// is available. (`workflow_with_rules` or `workflow_pkey`, `run_limit_pkey`,
+    /// `run_under_limit`, `run_claimable`, `run_suspect`)
+    LIMITS_OF_WORKFLOWS = concat!(
+        "SELECT q.id, q.name, q.declaration, q.set_values, q.taken, q.updated_at, \
+         CASE WHEN q.place = 1 THEN ", running_under!("q.name"), " END, \
+         CASE WHEN q.place = 1 THEN (SELECT r.available_at FROM @run r WHERE r.project = $1 \
+         AND r.interruptions >= 2 AND ", free!(), " AND r.refused_by IS NULL \
+         AND r.workflow = ANY(q.workflows) ORDER BY r.available_at LIMIT 1) END, \
+         (SELECT r.available_at FROM @run r WHERE r.project = $1 AND r.workflow = q.id AND ",
+        claimable!(), " ", earliest!(), " LIMIT 1) \
+         FROM (SELECT f.id, l.*, row_number() OVER (PARTITION BY l.name ORDER BY f.id) AS place, \
+         array_agg(f.id) OVER (PARTITION BY l.name) AS workflows ", from_limits!(), ") q"
+    );
     /// When the first claimable runs of workflows with a limit are available, and their keys.
     /// (`run_claimable`)
     NEXT_LIMITED = concat!(
@@ -180,11 +203,11 @@ statements! {
 
     // Limits.
 
-    /// The limits of some workflows. (`workflow_with_rules` or `workflow_pkey`, `run_limit_pkey`)
-    LIMITS_OF_WORKFLOWS = of_limits!();
-    /// The same, locked: until the claim is committed, no other claim counts.
+    /// The limits of some workflows, locked: until the claim is committed, no other claim counts.
     /// (`workflow_with_rules` or `workflow_pkey`, `run_limit_pkey`)
-    LOCK_LIMITS_OF_WORKFLOWS = concat!(of_limits!(), " FOR UPDATE OF l");
+    LOCK_LIMITS_OF_WORKFLOWS = concat!(
+        "SELECT f.id, l.name, ", limit_columns!(), " ", from_limits!(), " ORDER BY l.name, f.id FOR UPDATE OF l"
+    );
     /// Numbers of running runs of the limits of some workflows, by limit and key.
     /// (`workflow_with_rules` or `workflow_pkey`, `run_under_limit`)
     CLAIMED_UNDER = "SELECT l.name, c.key, c.count FROM (SELECT DISTINCT f.limit_name AS name FROM @workflow f \
