@@ -184,6 +184,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
 
     /// Accepts a message; the next tick acts on it.
     pub fn receive(&mut self, message: Message, now: Now) {
+        self.claims.was_added |= matches!(message, Message::Added);
         match message {
             Message::Returned { run, token } => self.free_permit(&run, token),
             Message::Blocked { run, token } => self.block(&run, token),
@@ -355,14 +356,17 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
                 return Ok(true);
             }
             self.notice_absence(now);
-            self.refresh_next_work()?;
+            let claims_at_once = self.claims_at_once();
+            if !claims_at_once {
+                self.refresh_next_work()?;
+            }
             has_more |= self.call_hooks(now)?;
             if !self.membership.is_registered {
                 return Ok(true);
             }
             // Claim queued runs first: a slot that comes due now must not take a permit that older
             // work waits for.
-            has_more |= self.claim_waiting(now)?;
+            has_more |= self.claim_waiting(claims_at_once, now)?;
             if !self.membership.is_registered {
                 return Ok(true);
             }

@@ -44,6 +44,11 @@ pub(super) struct Claims {
     pub(super) unacknowledged_stops: BTreeSet<RunId>,
     /// A commit that would have claimed runs failed, but may have been applied all the same.
     pub(super) has_unknown: bool,
+    /// A commit has made runs claimable since the last claim: created them, or freed permits of
+    /// their limit.
+    pub(super) was_added: bool,
+    /// How many runs the last claim found.
+    pub(super) last_found: usize,
 }
 
 impl Claims {
@@ -61,6 +66,8 @@ impl Claims {
             outlived: Vec::new(),
             unacknowledged_stops: BTreeSet::new(),
             has_unknown: false,
+            was_added: false,
+            last_found: 0,
         }
     }
 }
@@ -91,8 +98,24 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         self.claims.tracked.is_empty() && !self.claims.permits.is_in_use()
     }
 
-    pub(super) fn claim_waiting(&mut self, now: Now) -> Result<bool, StoreError> {
-        self.refresh_next_work()?;
+    /// Whether to claim without looking first whether a run can be claimed. That saves a round trip
+    /// for each completion under a limit that is full; where it finds nothing, it costs one, so the
+    /// next time looks first. Hook calls are read when the worker looks, before it claims.
+    pub(super) fn claims_at_once(&mut self) -> bool {
+        let at_once =
+            std::mem::take(&mut self.claims.was_added) && self.claims.last_found > 0 && !self.hooks.has_any();
+        if at_once {
+            // The look after the claim finds moved slots as well.
+            self.scheduling.is_next_work_stale = false;
+            self.scheduling.is_next_run_stale = true;
+        }
+        at_once
+    }
+
+    pub(super) fn claim_waiting(&mut self, at_once: bool, now: Now) -> Result<bool, StoreError> {
+        if !at_once {
+            self.refresh_next_work()?;
+        }
         let horizon = now.wall.saturating_add(self.config.lead);
         if self.claims.suspects.is_isolating(now.mono) {
             return Ok(false);
@@ -100,7 +123,8 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         let times = (now.wall, horizon, now.mono);
         let suspects = self.claims.suspects.wanted(self.is_idle(), self.scheduling.next_work.suspect, times);
         let codes = self.looks_for_held(now.mono).then(|| Arc::clone(&self.claims.codes));
-        if suspects == Suspects::Never
+        if !at_once
+            && suspects == Suspects::Never
             && codes.is_none()
             && self.scheduling.next_work.run.is_none_or(|at| at > horizon)
         {
@@ -111,7 +135,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         if limit == 0 {
             return Ok(false);
         }
-        self.scheduling.is_next_work_stale = true;
+        self.scheduling.is_next_run_stale = true;
         let command = Command::ClaimRuns {
             project: Arc::clone(&self.config.project),
             worker: self.membership.worker.clone(),
@@ -127,6 +151,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         match outcome {
             Ok(Answer::Claimed(runs)) => {
                 let is_full = runs.len() == limit;
+                self.claims.last_found = runs.len();
                 if codes.is_some() {
                     self.claims.must_look_for_held = is_full;
                     self.claims.next_look_for_held = now.mono + HELD_LOOK_INTERVAL;

@@ -44,6 +44,11 @@ impl Hooks {
         }
     }
 
+    /// Whether this worker makes calls.
+    pub(super) fn has_any(&self) -> bool {
+        !self.kinds.is_empty()
+    }
+
     /// The application has made a call.
     pub(super) fn note_made(&mut self, call: Arc<str>) {
         self.made.push(call);

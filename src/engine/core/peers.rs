@@ -153,9 +153,10 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
     }
 
     pub(super) fn refresh_next_work(&mut self) -> Result<(), StoreError> {
-        if self.scheduling.is_next_work_stale {
+        if self.scheduling.is_next_work_stale || self.scheduling.is_next_run_stale {
             self.scheduling.next_work = self.reads.next_work(&self.config.project, &self.workflow_ids)?;
             self.scheduling.is_next_work_stale = false;
+            self.scheduling.is_next_run_stale = false;
             self.hooks.is_stale = true;
         }
         Ok(())

@@ -22,6 +22,8 @@ const BURST_MAX: usize = 100_000;
 pub(super) struct Scheduling {
     pub(super) next_work: NextWork,
     pub(super) is_next_work_stale: bool,
+    /// Whether its runs alone are stale.
+    pub(super) is_next_run_stale: bool,
     pub(super) burst: Option<Burst>,
     /// The schedules that this worker decides first when others run the same workflows.
     pub(super) shard: Shard,
@@ -38,6 +40,7 @@ impl Scheduling {
         Self {
             next_work: NextWork::default(),
             is_next_work_stale: true,
+            is_next_run_stale: false,
             burst: None,
             shard: Shard::WHOLE,
             is_helping: false,

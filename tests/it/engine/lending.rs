@@ -54,6 +54,29 @@ fn a_run_created_in_the_process_starts_without_another_commit() {
     assert_eq!(worker.tick().engine.held_count(), (0, 0));
 }
 
+/// How often a worker tries to claim after it has heard that runs were added.
+fn claims_when_added(worker: &mut Worker) -> usize {
+    worker.take_commands();
+    worker.hear(Message::Added);
+    worker.tick();
+    claims(worker)
+}
+
+#[test]
+fn a_worker_claims_without_looking_first_as_long_as_it_finds_runs() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.tick();
+    assert_eq!(claims_when_added(&mut worker), 0, "it looked, and there was nothing");
+    let mut new = crate::store::fixture::new_run("run_1");
+    (new.project, new.workflow, new.available_at) = (PROJECT.into(), "wf".into(), worker.now());
+    commit(&worker, (Command::CreateRun(Box::new(new)), None));
+    assert_eq!(claims_when_added(&mut worker), 1);
+    assert_eq!(worker.started.len(), 1);
+    assert_eq!(claims_when_added(&mut worker), 1, "the last claim found a run");
+    assert_eq!(claims_when_added(&mut worker), 0, "the last claim found none");
+}
+
 #[test]
 fn no_permit_is_lent_before_registration_or_while_draining() {
     let store = MemoryStore::new();
