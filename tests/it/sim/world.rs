@@ -308,16 +308,13 @@ impl World {
         let theme = Theme::of(seed);
         // The counts depend on the order of times that different machines wrote, and rates hold for
         // clocks that agree.
-        let (fault_kind, pace) = match (theme, fault_kind) {
-            (Theme::Killers | Theme::Limits | Theme::Events | Theme::Hooks, FaultKind::Clocks) => {
-                (FaultKind::Crashes, FAST)
-            }
-            (Theme::Killers | Theme::Limits | Theme::Events | Theme::Hooks, FaultKind::Everything) => {
-                (FaultKind::Store, FAST)
-            }
-            (Theme::Killers | Theme::Limits | Theme::Events | Theme::Hooks, _) => (fault_kind, FAST),
-            _ => (fault_kind, pace),
+        let needs_true_clocks = matches!(theme, Theme::Killers | Theme::Limits | Theme::Hooks);
+        let fault_kind = match fault_kind {
+            FaultKind::Clocks if needs_true_clocks => FaultKind::Crashes,
+            FaultKind::Everything if needs_true_clocks => FaultKind::Store,
+            any => any,
         };
+        let pace = if needs_true_clocks || theme == Theme::Events { FAST } else { pace };
         let mut checks = Checks::new(seed, LEAD_MAX, LEASE, pace.poll);
         checks.truth = truth;
         checks.overrides = (theme == Theme::Overrides).then(Overrides::default);
