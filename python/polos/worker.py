@@ -576,6 +576,7 @@ class Worker:
             "priority": workflow.priority,
             "hooks": {
                 "skipped": self._hooks.includes("on_skipped", workflow),
+                "missed": self._hooks.includes("on_missed", workflow),
                 "late_after_us": None if late_after is None else micros_of(late_after),
                 "succeeded": self._hooks.includes("on_success", workflow),
                 "failed": self._hooks.includes("on_failure", workflow),

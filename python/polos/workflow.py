@@ -565,8 +565,9 @@ def workflow(
     :param on_failure: called with a :class:`RunFailure` when a run has failed, has no retries
         left, and that is recorded, by the worker that executed it; another one does so if that
         worker dies meanwhile. Sync or async.
-    :param on_missed: called with a :class:`MissedSlots` when slots of a schedule were missed, by
-        the worker that noticed it. Sync or async.
+    :param on_missed: called with a :class:`MissedSlots` when slots of a schedule were missed. A
+        live worker that has the workflow calls it; another one does so if that worker dies
+        meanwhile. Sync or async.
     :param on_skipped: called with a :class:`SkippedSlots` when slots of a schedule were skipped:
         by ``overlap``, on a skip date, by an operator, or by a handler. A live worker that has the
         workflow calls it; another one does so if that worker dies meanwhile. Sync or async.

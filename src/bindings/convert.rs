@@ -105,16 +105,7 @@ fn convert_hook_call(due: &DueCall) -> CallItem<'_> {
     }
 }
 
-/// `(schedule_id, workflow, key, first, last, count, reason)`; instants in microseconds.
-fn convert_missed(slots: &MissedSlots) -> (&str, &str, &str, i64, i64, u64, String) {
-    let line = &slots.line;
-    (
-        slots.schedule.as_str(),
-        &*slots.workflow,
-        &*slots.key,
-        line.from.as_micros(),
-        line.until.as_micros(),
-        line.count,
-        line.reason.to_string(),
-    )
+/// `(workflow, count, reason)`, for the log.
+fn convert_missed(slots: &MissedSlots) -> (&str, u64, &str) {
+    (&*slots.workflow, slots.line.count, &*slots.line.reason)
 }

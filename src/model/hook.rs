@@ -1,7 +1,7 @@
 //! Hook calls: events of slots and runs that a hook of the application must be called for,
 //! recorded in the database until a worker has called the hook.
 
-use super::{Json, LedgerLine, Run, RunId, RunState, ScheduleId, Token, WorkerId};
+use super::{Json, LedgerLine, Run, RunId, RunState, ScheduleId, SlotOutcome, Token, WorkerId};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -12,6 +12,9 @@ pub struct WantedCalls {
     /// Slots that were skipped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skipped: bool,
+    /// Slots that were missed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub missed: bool,
     /// Runs of slots that have not started so long after their time, in microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late_after_us: Option<i64>,
@@ -19,7 +22,7 @@ pub struct WantedCalls {
 
 impl WantedCalls {
     /// Nothing is wanted.
-    pub const NONE: Self = Self { skipped: false, late_after_us: None };
+    pub const NONE: Self = Self { skipped: false, missed: false, late_after_us: None };
 
     /// Parses the stored text. Nothing is wanted if there is none, or if it can't be parsed.
     pub fn parse(text: Option<&str>) -> Self {
@@ -31,11 +34,21 @@ impl WantedCalls {
         (self != Self::NONE).then(|| serde_json::to_string(&self).unwrap_or_default().into())
     }
 
+    /// The call to record for a ledger line, if it is one that is wanted.
+    pub fn event_of(self, line: &LedgerLine) -> Option<HookEvent> {
+        HookEvent::of_line(line).filter(|event| match event {
+            HookEvent::Skipped => self.skipped,
+            HookEvent::Missed => self.missed,
+            HookEvent::Late | HookEvent::Succeeded | HookEvent::Failed => false,
+        })
+    }
+
     /// What at least one of the two wants. A run is late as soon as it is for one of them.
     #[must_use]
     pub fn union(self, other: Self) -> Self {
         Self {
             skipped: self.skipped || other.skipped,
+            missed: self.missed || other.missed,
             late_after_us: self.late_after_us.into_iter().chain(other.late_after_us).min(),
         }
     }
@@ -51,12 +64,25 @@ pub fn hooks_label(workflow: &str) -> Arc<str> {
 pub enum HookEvent {
     /// A slot, or an interval of slots, was skipped.
     Skipped,
+    /// A slot, or an interval of slots, was missed.
+    Missed,
     /// The run of a slot has not started in time.
     Late,
     /// A run has succeeded.
     Succeeded,
     /// A run has failed, and is not retried.
     Failed,
+}
+
+impl HookEvent {
+    /// What a ledger line is told as. A line without slots records something else.
+    pub fn of_line(line: &LedgerLine) -> Option<Self> {
+        match line.outcome {
+            SlotOutcome::Skipped if line.count > 0 => Some(Self::Skipped),
+            SlotOutcome::Missed if line.count > 0 => Some(Self::Missed),
+            SlotOutcome::Skipped | SlotOutcome::Missed | SlotOutcome::Ran => None,
+        }
+    }
 }
 
 /// The hook calls of one event about one workflow.
@@ -100,7 +126,7 @@ pub struct HookCall {
     pub until: Timestamp,
     /// Number of slots. For the outcome of a run, the number of its attempt.
     pub count: u64,
-    /// Why they were skipped. For a failed run, its error.
+    /// Why they were skipped or missed. For a failed run, its error.
     pub reason: Arc<str>,
     /// When the call became due; for a late run, the time by which it had to start.
     pub due_at: Timestamp,
@@ -181,18 +207,27 @@ impl HookCall {
         format!("skipped:{schedule}:{}", from.as_micros()).into()
     }
 
-    /// The call about skipped slots.
-    pub fn skipped(
+    /// The id of the call about slots that were missed, the first of them at `from`.
+    pub fn missed_id(schedule: &ScheduleId, from: Timestamp) -> Arc<str> {
+        format!("missed:{schedule}:{}", from.as_micros()).into()
+    }
+
+    /// The call about slots that were skipped or missed.
+    pub fn of_slots(
+        event: HookEvent,
         (project, workflow, key): (&Arc<str>, &Arc<str>, &Arc<str>),
         schedule: &ScheduleId,
         line: &LedgerLine,
         now: Timestamp,
     ) -> Self {
         Self {
-            id: Self::skipped_id(schedule, line.from),
+            id: match event {
+                HookEvent::Missed => Self::missed_id(schedule, line.from),
+                _ => Self::skipped_id(schedule, line.from),
+            },
             project: Arc::clone(project),
             workflow: Arc::clone(workflow),
-            event: Some(HookEvent::Skipped),
+            event: Some(event),
             schedule: schedule.clone(),
             key: Arc::clone(key),
             from: line.from,

@@ -40,7 +40,7 @@ spelled!(step_word, StepState, {
     Waiting => "waiting",
 });
 spelled!(event_word, HookEvent, {
-    Skipped => "skipped", Late => "late", Succeeded => "succeeded", Failed => "failed",
+    Skipped => "skipped", Missed => "missed", Late => "late", Succeeded => "succeeded", Failed => "failed",
 });
 spelled!(outcome_word, SlotOutcome, { Ran => "ran", Skipped => "skipped", Missed => "missed" });
 

@@ -56,10 +56,12 @@ struct WorkflowSetup {
 }
 
 /// The hooks of a workflow.
+#[expect(clippy::struct_excessive_bools, reason = "one for each kind of call")]
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields)]
 struct HooksSetup {
     skipped: bool,
+    missed: bool,
     late_after_us: Option<i64>,
     succeeded: bool,
     failed: bool,
@@ -108,10 +110,11 @@ impl WorkerSetup {
 
 impl WorkflowSetup {
     fn into_config(self) -> WorkflowConfig {
-        let HooksSetup { skipped, late_after_us, succeeded, failed } = self.hooks;
-        let hooks = WantedCalls { skipped, late_after_us };
+        let HooksSetup { skipped, missed, late_after_us, succeeded, failed } = self.hooks;
+        let hooks = WantedCalls { skipped, missed, late_after_us };
         let calls = [
             (HookEvent::Skipped, skipped),
+            (HookEvent::Missed, missed),
             (HookEvent::Late, late_after_us.is_some()),
             (HookEvent::Succeeded, succeeded),
             (HookEvent::Failed, failed),

@@ -22,6 +22,7 @@ from polos import (
     SchedulePayload,
     SkippedSlots,
     Worker,
+    WorkflowContext,
     runs,
     schedules,
     workflow,
@@ -199,6 +200,77 @@ async def test_the_workers_hook_gets_missed_slots_of_its_workflows() -> None:
         await schedules.resume(t.client, schedule)
         await t.advance(seconds=1)
     assert [(each.workflow_id, each.count) for each in calls] == [("job", 3)]
+
+
+async def test_missed_slots_are_told_by_the_next_worker_if_theirs_dies() -> None:
+    begun = asyncio.Event()
+    calls: list[MissedSlots] = []
+
+    async def hook(missed: MissedSlots) -> None:
+        calls.append(missed)
+        if not begun.is_set():
+            begun.set()
+            await asyncio.Event().wait()
+
+    @workflow(id="job", schedule={"every": timedelta(minutes=10), "catch_up": "none"})
+    async def job() -> None: ...
+
+    async with clock("2026-03-01T12:00+00:00", on_missed=hook) as t:
+        (schedule,) = await schedules.list(t.client)
+        await schedules.pause(t.client, schedule)
+        await t.advance(minutes=35)
+        await schedules.resume(t.client, schedule)
+        await t.advance(seconds=1)
+        await begun.wait()
+        await t.crash()
+        await t.restart()
+        await t.advance(minutes=1)
+        first, again = calls
+        assert first == again
+        assert (again.count, again.schedule_id) == (3, schedule.id)
+        await t.advance(hours=1)
+    assert len(calls) == 2
+
+
+async def test_slots_that_were_due_when_their_schedule_was_changed_are_missed() -> None:
+    calls: list[MissedSlots] = []
+
+    @workflow(id="job", schedule=True, on_missed=calls.append)
+    async def job() -> None: ...
+
+    async with clock("2026-03-01T12:00+00:00") as t:
+        id = await schedules.create(t.client, job, "*/10 * * * *")
+        await schedules.pause(t.client, id)
+        await t.advance(minutes=25)
+        await schedules.update(t.client, id, cron="0 * * * *")
+        await t.advance(seconds=1)
+    (missed,) = calls
+    assert (missed.count, missed.reason) == (2, "the schedule was changed")
+
+
+async def test_missed_slots_start_one_run_of_a_workflow() -> None:
+    calls: list[MissedSlots] = []
+
+    @workflow(id="notify", retries=1, backoff=1)
+    async def notify(ctx: WorkflowContext, missed: MissedSlots) -> None:
+        calls.append(missed)
+        if ctx.attempt == 1:
+            raise OSError("no route to the pager")
+
+    rule = {"every": timedelta(minutes=10), "catch_up": "none"}
+
+    @workflow(id="job", schedule=rule, on_missed=notify)
+    async def job() -> None: ...
+
+    async with clock("2026-03-01T12:00+00:00") as t:
+        (schedule,) = await schedules.list(t.client)
+        await schedules.pause(t.client, schedule)
+        await t.advance(minutes=35)
+        await schedules.resume(t.client, schedule)
+        await t.advance(seconds=30)
+        (run,) = await runs.list(t.client, workflow="notify")
+    assert (run.status, run.attempt, run.key, run.origin) == ("succeeded", 2, "global", "hook")
+    assert [(each.workflow_id, each.count) for each in calls] == [("job", 3), ("job", 3)]
 
 
 async def test_no_hook_is_called_while_the_database_is_down() -> None:
@@ -437,14 +509,9 @@ async def test_the_run_of_a_hook_starts_no_further_hook() -> None:
 
 
 def test_a_workflow_that_cannot_be_a_hook_is_refused(client: PolosClient) -> None:
-    @workflow(id="notify")
-    async def notify(ctx: Any, event: Any) -> None: ...
-
     @workflow(id="blind")
     async def blind() -> None: ...
 
-    with pytest.raises(InvalidArgumentError, match="on_missed: workflow `notify` given; calls"):
-        Worker(client, on_missed=notify)
     with pytest.raises(InvalidArgumentError, match="on_failure: workflow `blind` given, whose"):
         workflow(id="job", on_failure=blind)(print)
 

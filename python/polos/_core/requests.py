@@ -498,6 +498,7 @@ class WantedCalls(TypedDict):
     """The hook calls to record and to make for a workflow."""
 
     skipped: bool
+    missed: bool
     late_after_us: int | None
     succeeded: bool
     failed: bool

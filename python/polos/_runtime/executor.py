@@ -17,7 +17,7 @@ from polos._runtime.entry import Entries
 from polos._runtime.hook_calls import HookCalls, WorkerHooks
 from polos._runtime.loop_shutdown import LoopWatch
 from polos._runtime.middleware import MiddlewareChain
-from polos._runtime.missed_slots import note_missed
+from polos._runtime.missed_slots import log_missed
 from polos._runtime.processes.pool import ProcessPool
 from polos._runtime.recorded_calls import follow, make_calls
 from polos._runtime.threads import ThreadPool
@@ -107,7 +107,7 @@ class Executor:
         elif kind == "notice":
             self._notice(item[1], item[2])
         elif kind == "missed":
-            note_missed(item[1], self.workflows, self.hooks)
+            log_missed(item[1])
         elif kind == "hooks":
             make_calls(item[1], self.workflows, self.hooks, self._hook_called)
         elif kind == "tell":

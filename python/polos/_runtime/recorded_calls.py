@@ -1,4 +1,4 @@
-"""Make recorded hook calls: ``on_success``, ``on_failure``, ``on_skipped``, and ``on_late``.
+"""Make recorded hook calls.
 
 The core hands each of them to one live worker, and to another one if that worker dies before it
 reports that it has made the call.
@@ -19,7 +19,7 @@ from polos._runtime.run_slot import RunSlot
 
 if TYPE_CHECKING:
     from polos._runtime.hook_calls import HookCalls, HookName
-    from polos.hooks import LateRun, RunFailure, RunSuccess, SkippedSlots
+    from polos.hooks import LateRun, MissedSlots, RunFailure, RunSuccess, SkippedSlots
     from polos.workflow import Workflow
 
 __all__ = ["follow", "make_calls"]
@@ -28,6 +28,7 @@ _log = quiet_logger("polos.worker")
 
 _NAMES: dict[str, HookName] = {
     "skipped": "on_skipped",
+    "missed": "on_missed",
     "late": "on_late",
     "succeeded": "on_success",
     "failed": "on_failure",
@@ -94,15 +95,25 @@ class _Progress:
 def _skipped(call: dict[str, Any], _: Workflow[Any, Any]) -> SkippedSlots:
     from polos.hooks import SkippedSlots
 
-    return SkippedSlots(
-        workflow_id=call["workflow"],
-        schedule_id=call["schedule_id"],
-        key=call["key"],
-        timestamp=from_micros(call["first"]),
-        until=from_micros(call["last"]),
-        count=call["count"],
-        reason=call["reason"],
-    )
+    return SkippedSlots(**_slots(call))
+
+
+def _missed(call: dict[str, Any], _: Workflow[Any, Any]) -> MissedSlots:
+    from polos.hooks import MissedSlots
+
+    return MissedSlots(**_slots(call))
+
+
+def _slots(call: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "workflow_id": call["workflow"],
+        "schedule_id": call["schedule_id"],
+        "key": call["key"],
+        "timestamp": from_micros(call["first"]),
+        "until": from_micros(call["last"]),
+        "count": call["count"],
+        "reason": call["reason"],
+    }
 
 
 def _late(call: dict[str, Any], _: Workflow[Any, Any]) -> LateRun:
@@ -153,6 +164,7 @@ def _facts(call: dict[str, Any]) -> dict[str, Any]:
 _OUTCOMES = ("succeeded", "failed")
 _EVENTS: dict[str, Callable[[dict[str, Any], Workflow[Any, Any]], Any]] = {
     "skipped": _skipped,
+    "missed": _missed,
     "late": _late,
     "succeeded": _success,
     "failed": _failure,

@@ -27,11 +27,6 @@ def check_hook(name: str, hook: Any, workflow_type: type) -> None:
         _check_function(name, hook)
         return
     workflow: Any = hook
-    if name.endswith("on_missed"):
-        raise InvalidArgumentError(
-            f"{name}: workflow `{workflow.id}` given; calls about missed slots are not recorded, "
-            f"so no run can be promised for them: give a function, which may invoke the workflow"
-        )
     if workflow.arity != 2:
         raise InvalidArgumentError(
             f"{name}: workflow `{workflow.id}` given, whose handler takes no payload; a hook needs "

@@ -8,15 +8,15 @@ use crate::calendar::Timestamp;
 use crate::model::text::event_word;
 use crate::model::{CallKind, HookCall, HookEvent, LedgerLine, ScheduleId, WaitingCalls, WorkerId};
 use crate::store::row_reader::RowReader;
-use crate::store::tables::hook_calls::{Standing, is_skip, standing};
+use crate::store::tables::hook_calls::{Standing, standing};
 use crate::store::{Answer, Rejection};
 use rusqlite::{Result, params};
 use std::sync::Arc;
 
 impl Batch<'_> {
-    /// Records the calls about skipped slots, if a worker wants them.
-    pub(super) fn note_skipped(&mut self, schedule: &ScheduleId, lines: &[LedgerLine]) -> Result<()> {
-        if !lines.iter().any(is_skip) {
+    /// Records the calls about slots that were skipped or missed, if a worker wants them.
+    pub(super) fn note_slots(&mut self, schedule: &ScheduleId, lines: &[LedgerLine]) -> Result<()> {
+        if !lines.iter().any(|line| HookEvent::of_line(line).is_some()) {
             return Ok(());
         }
         let found = self.one(queries::SCHEDULE_NAMES, [schedule], |row| {
@@ -24,9 +24,11 @@ impl Batch<'_> {
             Ok((columns.text()?, columns.text()?, columns.text()?))
         })?;
         let Some((project, workflow, key)) = found else { return Ok(()) };
-        if self.rules_of(&project, &workflow)?.hooks.skipped {
-            for line in lines.iter().filter(|line| is_skip(line)) {
-                let call = HookCall::skipped((&project, &workflow, &key), schedule, line, self.now());
+        let wanted = self.rules_of(&project, &workflow)?.hooks;
+        for line in lines {
+            if let Some(event) = wanted.event_of(line) {
+                let names = (&project, &workflow, &key);
+                let call = HookCall::of_slots(event, names, schedule, line, self.now());
                 self.add_hook_call(&call)?;
             }
         }

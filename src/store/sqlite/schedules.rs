@@ -249,7 +249,7 @@ impl Batch<'_> {
                 ],
             )?;
         }
-        self.note_skipped(schedule, lines)
+        self.note_slots(schedule, lines)
     }
 
     /// Revokes early claims: deletes the runs that were created ahead of their slots, and gives the

@@ -133,7 +133,7 @@ impl Tables {
         self.store_schedule(row);
         for line in &plan.ledger {
             self.add_ledger(&schedule.project, &plan.schedule, line);
-            self.note_skipped(&plan.schedule, line, now);
+            self.note_slots(&plan.schedule, line, now);
         }
         Ok(Answer::Claimed(claimed))
     }

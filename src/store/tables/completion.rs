@@ -35,7 +35,7 @@ impl Tables {
             }
             let line = transitions::skipped_line(slot, reason);
             self.add_ledger(&run.project, &schedule, &line);
-            self.note_skipped(&schedule, &line, now);
+            self.note_slots(&schedule, &line, now);
             let released =
                 self.release_after(&schedule, run.idempotency_key.as_deref(), now) || run.limit.is_some();
             return Ok(Answer::Ended { state: RunState::Cancelled, released });

@@ -3,8 +3,7 @@
 use super::rows::Tables;
 use crate::calendar::Timestamp;
 use crate::model::{
-    CallKind, HookCall, HookEvent, LedgerLine, Run, RunId, RunState, ScheduleId, SlotOutcome, WaitingCalls,
-    WorkerId,
+    CallKind, HookCall, HookEvent, LedgerLine, Run, RunId, RunState, ScheduleId, WaitingCalls, WorkerId,
 };
 use crate::store::{Answer, Rejection};
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +27,7 @@ pub(in crate::store) enum Standing {
 /// or if the worker gave the run back after its time had come. A run whose worker died before it
 /// recorded a step counts as not started: nothing shows that its handler was entered.
 pub(in crate::store) fn standing(call: &HookCall, run: Option<&Run>, worker: &WorkerId) -> Standing {
-    if call.event == Some(HookEvent::Skipped) || call.is_late {
+    if matches!(call.event, Some(HookEvent::Skipped | HookEvent::Missed)) || call.is_late {
         return Standing::Call;
     }
     let Some(run) = run else { return Standing::Drop };
@@ -56,22 +55,17 @@ pub(in crate::store) fn standing(call: &HookCall, run: Option<&Run>, worker: &Wo
     }
 }
 
-/// Whether a ledger line is of interest to `on_skipped`. A line without slots records something
-/// else.
-pub(in crate::store) fn is_skip(line: &LedgerLine) -> bool {
-    line.outcome == SlotOutcome::Skipped && line.count > 0
-}
-
 impl Tables {
-    /// Records the call about skipped slots, if a worker wants it.
-    pub(super) fn note_skipped(&mut self, schedule: &ScheduleId, line: &LedgerLine, now: Timestamp) {
-        if !is_skip(line) {
+    /// Records the call about slots that were skipped or missed, if a worker wants it.
+    pub(super) fn note_slots(&mut self, schedule: &ScheduleId, line: &LedgerLine, now: Timestamp) {
+        if HookEvent::of_line(line).is_none() {
             return;
         }
         let Some(row) = self.schedules.get(schedule) else { return };
         let (project, workflow) = (&row.schedule.project, &row.schedule.workflow);
-        if self.rules_of(project, workflow).hooks.skipped {
-            let call = HookCall::skipped((project, workflow, &row.schedule.key), schedule, line, now);
+        if let Some(event) = self.rules_of(project, workflow).hooks.event_of(line) {
+            let names = (project, workflow, &row.schedule.key);
+            let call = HookCall::of_slots(event, names, schedule, line, now);
             self.add_hook_call(call);
         }
     }

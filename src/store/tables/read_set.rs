@@ -5,10 +5,10 @@
 //! command finishes at most one.
 
 use crate::model::{
-    Admission, Completion, FirePlan, HookCall, NewRun, NewSchedule, RunId, ScheduleId, WorkerEntry, WorkerId,
+    Admission, Completion, FirePlan, HookCall, HookEvent, LedgerLine, NewRun, NewSchedule, RunId, ScheduleId,
+    WorkerEntry, WorkerId,
 };
 use crate::store::Command;
-use crate::store::tables::hook_calls::is_skip;
 use crate::store::tables::transitions;
 use std::collections::{BTreeSet, HashSet};
 
@@ -68,7 +68,8 @@ pub(in crate::store) struct ReadSet<'c> {
     pub with_steps: Ids<'c>,
     /// Schedules that are deleted.
     pub deleted: Ids<'c>,
-    /// Whether runs are created, or slots skipped: what workflows declare has to be known.
+    /// Whether runs are created, or slots skipped or missed: what workflows declare has to be
+    /// known.
     pub needs_rules: bool,
     /// Hook calls.
     pub hook_calls: Ids<'c>,
@@ -216,7 +217,7 @@ impl<'c> ReadSet<'c> {
     }
 
     fn planned(&mut self, plan: &'c FirePlan) {
-        self.needs_rules |= !plan.runs.is_empty() || plan.ledger.iter().any(is_skip);
+        self.needs_rules |= !plan.runs.is_empty() || plan.ledger.iter().any(concerns_hooks);
         self.known_schedule(&plan.schedule);
         self.runs.extend(plan.runs.iter().map(|run| run.id.as_str()));
         if plan.runs.iter().any(|run| run.admission == Admission::Behind) {
@@ -373,4 +374,8 @@ impl<'c> Hazards<'c> {
             _ => false,
         }
     }
+}
+
+fn concerns_hooks(line: &LedgerLine) -> bool {
+    HookEvent::of_line(line).is_some()
 }

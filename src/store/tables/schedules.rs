@@ -218,7 +218,7 @@ impl Tables {
     fn add_lines(&mut self, project: &Arc<str>, id: &ScheduleId, lines: &[LedgerLine], now: Timestamp) {
         for line in lines {
             self.add_ledger(project, id, line);
-            self.note_skipped(id, line, now);
+            self.note_slots(id, line, now);
         }
     }
 

@@ -15,11 +15,11 @@ use std::sync::Arc;
 const LATE_AFTER: i64 = 30 * SECOND;
 
 /// What every worker wants to be told.
-pub const WANTED: WantedCalls = WantedCalls { skipped: true, late_after_us: Some(LATE_AFTER) };
+pub const WANTED: WantedCalls = WantedCalls { skipped: true, missed: true, late_after_us: Some(LATE_AFTER) };
 
 /// What every worker tells.
-pub const CALLS: [HookEvent; 4] =
-    [HookEvent::Skipped, HookEvent::Late, HookEvent::Succeeded, HookEvent::Failed];
+pub const CALLS: [HookEvent; 5] =
+    [HookEvent::Skipped, HookEvent::Missed, HookEvent::Late, HookEvent::Succeeded, HookEvent::Failed];
 
 /// Longer than it takes from a claim to its entry on a healthy machine.
 const ENTRY_MAX: i64 = 5 * SECOND;
@@ -41,8 +41,8 @@ pub struct Hooks {
     interrupted: BTreeSet<RunId>,
     /// Runs that a worker gave back: nobody knows whether it had entered them.
     given_back: BTreeSet<RunId>,
-    /// Skipped slots that have to be told.
-    skipped: BTreeSet<Arc<str>>,
+    /// Skipped and missed slots that have to be told.
+    slots: BTreeSet<Arc<str>>,
     /// Outcomes of runs that have to be told.
     outcomes: BTreeSet<Arc<str>>,
     /// Who makes each call.
@@ -108,10 +108,13 @@ impl Checks {
                     let due = Timestamp::from_micros(run.available_at.as_micros() + LATE_AFTER);
                     hooks.due.entry(run.id.clone()).or_insert(due);
                 }
-                let is_skip = |outcome| outcome == SlotOutcome::Skipped;
-                for line in plan.ledger.iter().filter(|line| is_skip(line.outcome) && line.count > 0) {
-                    let id = format!("skipped:{}:{}", plan.schedule, line.from.as_micros());
-                    hooks.skipped.insert(id.as_str().into());
+                for line in plan.ledger.iter().filter(|line| line.count > 0) {
+                    let id = match line.outcome {
+                        SlotOutcome::Ran => continue,
+                        SlotOutcome::Skipped => HookCall::skipped_id(&plan.schedule, line.from),
+                        SlotOutcome::Missed => HookCall::missed_id(&plan.schedule, line.from),
+                    };
+                    hooks.slots.insert(id);
                 }
             }
             // A skip that is taken back can be made again.
@@ -144,6 +147,7 @@ impl Checks {
                     self.count_event(match call.event {
                         Some(HookEvent::Late) => "told of a late run",
                         Some(HookEvent::Succeeded | HookEvent::Failed) => "told of an outcome by another",
+                        Some(HookEvent::Missed) => "told of missed slots",
                         Some(HookEvent::Skipped) | None => "told of skipped slots",
                     });
                 }
@@ -168,7 +172,7 @@ impl Checks {
         if let Some(id) = hooks.taken.keys().filter(concerns_run).find(|id| !hooks.made.contains(*id)) {
             self.fail(format_args!("the hook call {id} was never made"));
         }
-        if let Some(id) = hooks.skipped.iter().find(|id| !hooks.taken.contains_key(*id)) {
+        if let Some(id) = hooks.slots.iter().find(|id| !hooks.taken.contains_key(*id)) {
             self.fail(format_args!("{id} was never told"));
         }
         for (run, entry) in &hooks.entries {

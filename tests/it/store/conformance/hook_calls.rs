@@ -19,6 +19,7 @@ cases! {
     slots_that_an_operator_skips_are_told,
     a_slot_that_the_application_skips_is_told,
     missed_slots_and_a_retirement_are_not_told_as_skipped,
+    missed_slots_are_told_if_a_worker_wants_to_know,
     a_hook_call_goes_to_one_worker,
     the_calls_of_a_dead_worker_go_to_another,
     a_late_run_stays_late_for_the_next_worker,
@@ -64,7 +65,8 @@ fn late_after(seconds: i64) -> WantedCalls {
     WantedCalls { late_after_us: Some(seconds * 1_000_000), ..WantedCalls::NONE }
 }
 
-const SKIPPED: WantedCalls = WantedCalls { skipped: true, late_after_us: None };
+const SKIPPED: WantedCalls = WantedCalls { skipped: true, ..WantedCalls::NONE };
+const MISSED: WantedCalls = WantedCalls { missed: true, ..WantedCalls::NONE };
 
 fn register(fixture: &Fixture<'_>, now: Timestamp, entry: WorkerEntry) {
     fixture.ok(now, Command::RegisterWorker(Box::new(entry)));
@@ -78,7 +80,8 @@ fn scheduled(fixture: &Fixture<'_>) -> Schedule {
 
 /// All calls about a workflow.
 fn kinds(workflow: &str) -> Vec<CallKind> {
-    let all = [HookEvent::Skipped, HookEvent::Late, HookEvent::Succeeded, HookEvent::Failed];
+    let all =
+        [HookEvent::Skipped, HookEvent::Missed, HookEvent::Late, HookEvent::Succeeded, HookEvent::Failed];
     all.into_iter().map(|event| CallKind { event, workflow: text(workflow) }).collect()
 }
 
@@ -175,6 +178,27 @@ fn missed_slots_and_a_retirement_are_not_told_as_skipped(fixture: &Fixture<'_>) 
         vec![line(SlotOutcome::Missed, at(60), at(120), 2), line(SlotOutcome::Skipped, at(130), at(130), 0)];
     skip(fixture, at(131), &schedule, lines);
     assert_eq!(open(fixture), []);
+}
+
+fn missed_slots_are_told_if_a_worker_wants_to_know(fixture: &Fixture<'_>) {
+    register(fixture, at(0), wants("wkr_1", MISSED));
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let lines = vec![
+        line(SlotOutcome::Missed, at(60), at(180), 3),
+        line(SlotOutcome::Skipped, at(240), at(240), 1),
+        line(SlotOutcome::Missed, at(300), at(300), 1),
+    ];
+    skip(fixture, at(301), &schedule, lines);
+    let calls = take(fixture, at(301));
+    assert_eq!(told(&calls), [(HookEvent::Missed, at(60), 3, "why"), (HookEvent::Missed, at(300), 1, "why")]);
+    let call = &calls[0];
+    assert_eq!((&*call.workflow, &*call.key, call.until), ("w", "a", at(180)));
+    assert_eq!((&call.schedule, call.worker.as_ref()), (&schedule.id, Some(&fixture.worker)));
+    // Whoever takes over from a dead worker tells the same.
+    register(fixture, at(302), wants("other", MISSED));
+    expire(fixture, at(303), "wkr_1");
+    let again = open(fixture);
+    assert_eq!(told(&take_by(fixture, "other", at(303), &again)), told(&calls));
 }
 
 fn a_hook_call_goes_to_one_worker(fixture: &Fixture<'_>) {
