@@ -356,6 +356,28 @@ def test_digests_go_to_each_user_at_eight(
 
 
 @pytest.mark.usefixtures("own_database")
+def test_wages_are_paid_on_the_next_workday(
+    load: Callable[[str], types.ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = load("business_days")
+    asyncio.run(module.main())
+    asyncio.run(module.main())
+    listed = capsys.readouterr().out.splitlines()
+    assert listed[: len(listed) // 2] == listed[len(listed) // 2 :]
+    assert listed[:7] == [
+        "At 09:00 on day 25 of every month",
+        "  Mon 28 December 2026",
+        "  Mon 25 January 2027",
+        "  Thu 25 February 2027",
+        "  Thu 25 March 2027",
+        "  slots on Saturday and Sunday (`cron:* * * * SAT,SUN`) move to the next workday (Monday "
+        "to Friday)",
+        "  slots on the dates of the calendar `fr-holidays` move to the next workday (Monday to "
+        "Friday): 2026-12-25, 2027-01-01, 2027-03-29, 2027-05-01, 2027-05-08 and one later date",
+    ]
+
+
+@pytest.mark.usefixtures("own_database")
 def test_an_order_is_charged_once_however_often_it_is_started(
     load: Callable[[str], types.ModuleType],
     capsys: pytest.CaptureFixture[str],
