@@ -581,6 +581,10 @@ def backfill(
 
     Runs the oldest first; `polos backfills` shows how far they are, and cancels them.
     Times without an offset are in the schedule's zone. Repeating it adds nothing.
+
+    More than 500 slots are started as several backfills of 500, so that workers do not wait for one
+    long commit. With --concurrency, all of them are one backfill, which can be cancelled as a
+    whole.
     """
     with opened(database, project) as client:
         schedule = find_schedule(client, name)
@@ -608,7 +612,12 @@ def backfill(
     say(f"{counted(len(done), 'run')} created{_left(plan.left)}")
     known = [id for id in ids if id is not None]
     if known:
-        say(f"to watch: polos backfills {f'show {known[0]}' if len(known) == 1 else 'list'}")
+        several = f"started as {len(known)} backfills of up to {_BACKFILL_CHUNK} slots each; "
+        say(
+            f"to watch: polos backfills show {known[0]}"
+            if len(known) == 1
+            else f"{several}to watch: polos backfills list"
+        )
 
 
 def _left(count: int) -> str:
