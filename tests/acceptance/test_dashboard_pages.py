@@ -20,7 +20,7 @@ from starlette.routing import Mount
 
 import polos
 import polos.testing
-from polos import PolosClient, Worker, WorkflowContext, runs, schedules, workflow
+from polos import PolosClient, Worker, WorkflowContext, calendars, runs, schedules, workflow
 from polos.dashboard.filters import day_and_time
 from polos.dashboard.views import WorkerRow
 
@@ -455,6 +455,46 @@ async def test_a_schedule_is_run_now(scene: Scene):
 
 async def test_the_page_of_backfills_says_how_to_start_one(scene: Scene):
     assert "No runs of a backfill are stored" in await scene.page("/backfills")
+
+
+async def test_a_calendar_is_stored_shown_and_deleted(scene: Scene):
+    assert "No calendar is stored" in await scene.page("/calendars")
+    dates = "2020-12-25\r\n2999-12-25  # far away\r\n"
+    answer = await submit(scene.browser, "/calendars", "/calendars", name="us", text=dates)
+    assert answer.headers["location"] == "/calendars/us?done=calendar_set"
+    assert "us 2 2999-12-25 2999-12-25" in await scene.page("/calendars")
+    page = await scene.page("/calendars/us")
+    assert "2020 Fri 2020-12-25 2999 Wed 2999-12-25" in page
+    event = ["BEGIN:VCALENDAR", "BEGIN:VEVENT", "DTSTART;VALUE=DATE:20201226", "END:VEVENT"]
+    text = "\r\n".join([*event, "END:VCALENDAR", ""])
+    answer = await submit(scene.browser, "/calendars/us", "/calendars", name="us", text=text)
+    assert answer.status_code == 303
+    assert "us 1 none 2020-12-26" in await scene.page("/calendars")
+
+    [found] = await schedules.list(scene.client, workflow="report")
+    await schedules.update(scene.client, found.id, skip="us")
+    answer = await submit(scene.browser, "/calendars/us", "/calendars/us/delete")
+    assert (answer.status_code, "in use by" in answer.text) == (409, True)
+    await schedules.update(scene.client, found.id, skip=None)
+    answer = await submit(scene.browser, "/calendars/us", "/calendars/us/delete")
+    assert answer.headers["location"] == "/calendars?done=calendar_deleted"
+    assert await calendars.list(scene.client) == []
+    assert (await scene.browser.get("/calendars/us")).status_code == 404
+
+
+async def test_a_calendar_that_cannot_be_read_is_refused(scene: Scene):
+    for name, text, reason in [
+        ("us", "Christmas", "Line 1: `Christmas` isn't a date"),
+        ("us", "  ", "Dates: none given"),
+        ("2026", "2026-12-25", "expected a letter"),
+    ]:
+        answer = await submit(scene.browser, "/calendars", "/calendars", name=name, text=text)
+        assert (answer.status_code, reason in words_of(answer.text)) == (400, True), answer.text
+    every_day = "\n".join(["2026-12-25"] * 10_000)
+    answer = await submit(scene.browser, "/calendars", "/calendars", name="us", text=every_day)
+    assert answer.status_code == 303, "a long file is accepted"
+    answer = await submit(scene.browser, "/calendars", "/calendars", name="a", text="#" * 2_000_000)
+    assert answer.status_code == 413
 
 
 async def test_a_backfill_is_watched_and_cancelled_as_a_whole(scene: Scene):

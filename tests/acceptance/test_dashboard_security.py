@@ -22,7 +22,7 @@ from polos import InvalidArgumentError, PolosClient, schedules, workflow
 from polos.dashboard import auth as guard
 
 TOKEN = "correct-horse-battery-staple"
-PAGES = ["/", "/schedules", "/runs", "/backfills", "/limits", "/workers", "/metrics"]
+PAGES = ["/", "/schedules", "/runs", "/backfills", "/calendars", "/limits", "/workers", "/metrics"]
 ASSETS = Path(polos.dashboard.__file__).parent
 KEY = "user-of-the-shop"  # no random secret, id or token of a page can contain it by chance
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 
-from polos import backfills, runs, schedules
+from polos import backfills, calendars, runs, schedules
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, InvalidStateError
 
-__all__ = ["ACTIONS", "DONE", "Action"]
+__all__ = ["ACTIONS", "DONE", "Action", "set_calendar"]
 
 NOTE_LENGTH_MAX = 500
 
@@ -26,6 +26,8 @@ DONE: Mapping[str, str] = {
     "sent": "Sent. The run has the event.",
     "backfill_cancelled": "Cancelled. No other run of the backfill starts.",
     "retried": "Retrying from the first unfinished step.",
+    "calendar_set": "Stored. Schedules that name this calendar follow.",
+    "calendar_deleted": "Deleted.",
 }
 """The confirmation on the page that follows."""
 
@@ -100,6 +102,24 @@ async def send(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
     return f"/runs/{id}?done=sent"
 
 
+async def set_calendar(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
+    """Create a calendar, or replace its dates, from the text of a calendar file."""
+    name = form.get("name", "").strip()
+    dates = calendars.parse(form.get("text", ""))
+    if not dates:
+        raise InvalidArgumentError(
+            "dates: none given; expected one date such as 2026-12-25 per line, or iCalendar"
+        )
+    await calendars.set(client, name, dates)
+    return f"/calendars/{name}?done=calendar_set"
+
+
+async def delete_calendar(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
+    """Delete a calendar that no schedule names."""
+    await calendars.delete(client, id)
+    return "/calendars?done=calendar_deleted"
+
+
 ACTIONS: Mapping[str, Action] = {
     "/schedules/{id}/pause": pause,
     "/schedules/{id}/resume": resume,
@@ -107,6 +127,8 @@ ACTIONS: Mapping[str, Action] = {
     "/schedules/{id}/unskip": unskip,
     "/schedules/{id}/trigger": trigger,
     "/backfills/{id}/cancel": cancel_backfill,
+    "/calendars": set_calendar,
+    "/calendars/{id}/delete": delete_calendar,
     "/runs/{id}/cancel": cancel,
     "/runs/{id}/retry": retry,
     "/runs/{id}/send": send,

@@ -16,7 +16,7 @@ from polos._core.safe_logging import quiet_logger
 from polos._validate.formatting import shown
 from polos.client import PolosClient, checked_client
 from polos.dashboard import auth as guard
-from polos.dashboard.actions import ACTIONS, DONE, Action
+from polos.dashboard.actions import ACTIONS, DONE, Action, set_calendar
 from polos.dashboard.auth import AccessMiddleware, AccessRules, Refused
 from polos.dashboard.metrics import metrics
 from polos.dashboard.proxy import ProxyConfig
@@ -26,6 +26,7 @@ from polos.dashboard.templating import Renderer, static_file
 from polos.dashboard.views import PAGES, Ask, PageMaker, Redirect
 from polos.exceptions import (
     BackfillNotFoundError,
+    CalendarNotFoundError,
     InvalidArgumentError,
     InvalidStateError,
     PolosError,
@@ -42,6 +43,8 @@ __all__ = ["Dashboard"]
 _log = quiet_logger("polos.dashboard")
 
 FORM_SIZE_MAX = 16_384
+# A form that holds a file, such as a calendar of 10,000 dates.
+FILE_SIZE_MAX = 1_048_576
 
 Respond = Callable[[Request], Awaitable[Response]]
 
@@ -123,10 +126,10 @@ class Dashboard:
 
     def _action_route(self, path: str, act: Action) -> Route:
         async def respond(request: Request) -> Response:
-            form = await _form(request)
+            form = await _form(request, FILE_SIZE_MAX if act is set_calendar else FORM_SIZE_MAX)
             guard.check_form(request, form.get("secret", ""))
             await self._reader.check()
-            after = await act(self._reader.client, request.path_params["id"], form)
+            after = await act(self._reader.client, request.path_params.get("id", ""), form)
             return RedirectResponse(_root(request) + quote(after, safe="/?=&"), status_code=303)
 
         return self._route(path, respond, "POST")
@@ -261,6 +264,8 @@ def _trouble(error: PolosError) -> tuple[int, int, str]:
         # The rest of the message is for programs.
         what = text.partition(";")[0]
         return 404, 0, f"{what}; it may have been deleted, or pruned because of its age"
+    if isinstance(error, CalendarNotFoundError):
+        return 404, 0, f"{text.partition(';')[0]}; it may have been deleted"
     if isinstance(error, InvalidStateError):
         return 409, 0, text
     if isinstance(error, StoreVersionError):
@@ -272,7 +277,7 @@ def _trouble(error: PolosError) -> tuple[int, int, str]:
     return 500, 0, text
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def _form(request: Request, size_max: int = FORM_SIZE_MAX) -> dict[str, str]:
     """Return the fields of a form. A body that is too long is rejected."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/x-www-form-urlencoded":
@@ -280,8 +285,8 @@ async def _form(request: Request) -> dict[str, str]:
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > FORM_SIZE_MAX:
-            raise Refused(413, f"a form of more than {FORM_SIZE_MAX} bytes is too large")
+        if len(body) > size_max:
+            raise Refused(413, f"a form of more than {size_max} bytes is too large")
     try:
         text = body.decode("utf-8")
         return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=50, errors="strict"))

@@ -22,7 +22,7 @@ from polos._overview import _stuck_parents, overview
 from polos.client import PolosClient
 from polos.dashboard import charts
 from polos.exceptions import PolosError, StoreUnavailableError
-from polos.models import BackfillInfo, LimitInfo, Overview, Run, Schedule, WorkerInfo
+from polos.models import BackfillInfo, Calendar, LimitInfo, Overview, Run, Schedule, WorkerInfo
 
 __all__ = ["Reader", "calendar_dates", "next_slots"]
 
@@ -86,6 +86,10 @@ class Reader:
     async def backfills(self) -> list[BackfillInfo]:
         """Return the backfills and how far they are. Each reads all of its runs."""
         return await self._shared("backfills", 0.5, lambda: backfills.list(self.client))
+
+    async def calendars(self) -> list[Calendar]:
+        """Return the stored calendars."""
+        return await self._shared("calendars", 0.5, lambda: calendars.list(self.client))
 
     async def limits(self) -> list[LimitInfo]:
         """Return the limits with their use."""

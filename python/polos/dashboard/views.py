@@ -7,12 +7,12 @@ import unicodedata
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import timedelta, timezone
 from typing import Any
 
-from polos import _polos, runs, schedules
+from polos import _polos, calendars, runs, schedules
 from polos._core.instants import to_micros
-from polos._core.real_datetime import datetime
+from polos._core.real_datetime import date, datetime
 from polos._core.slot_spec import described_spec, slot_spec
 from polos._display.cron import cron_text
 from polos._display.limits import described_values, limit_wait
@@ -35,7 +35,7 @@ from polos.exceptions import (
     RunNotFoundError,
     ScheduleNotFoundError,
 )
-from polos.models import ErrorInfo, LimitInfo, Run, Schedule, StepInfo, WorkerInfo
+from polos.models import Calendar, ErrorInfo, LimitInfo, Run, Schedule, StepInfo, WorkerInfo
 
 __all__ = ["PAGES", "Ask", "Page", "PageMaker", "Redirect"]
 
@@ -321,6 +321,25 @@ async def limit_list(ask: Ask) -> Page:
     return Page("limits.html", "Limits", {"now": now, "limits": [LimitRow.of(it) for it in found]})
 
 
+async def calendar_list(ask: Ask) -> Page:
+    """All stored calendars, and a form that stores one."""
+    now = await ask.reader.now()
+    found = await ask.reader.calendars()
+    rows = [CalendarRow.of(calendar, now) for calendar in found]
+    return Page("calendars.html", "Calendars", {"now": now, "calendars": rows})
+
+
+async def calendar(ask: Ask) -> Page:
+    """The dates of one stored calendar."""
+    now = await ask.reader.now()
+    found = await calendars.get(ask.client, ask.id)
+    years: dict[int, list[date]] = {}
+    for day in found.dates:
+        years.setdefault(day.year, []).append(day)
+    context = {"now": now, "calendar": found, "years": years}
+    return Page("calendar.html", found.name, context)
+
+
 async def backfill_list(ask: Ask) -> Page:
     """All backfills whose runs are stored, and how far they are."""
     now = await ask.reader.now()
@@ -348,6 +367,8 @@ PAGES: Mapping[str, PageMaker] = {
     "/runs/{id}": run,
     "/backfills": backfill_list,
     "/workers": worker_list,
+    "/calendars": calendar_list,
+    "/calendars/{id}": calendar,
     "/limits": limit_list,
 }
 
@@ -378,6 +399,21 @@ def _notes(found: Schedule, now: datetime, dates: CalendarDates) -> list[str]:
         return _polos.explain(described_spec(found), 0, to_micros(now), known)[2]
     except PolosError as error:
         return [str(error)]
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarRow:
+    """A calendar in a table."""
+
+    info: Calendar
+    next: date | None
+    """Its next date, by the calendar of UTC."""
+
+    @classmethod
+    def of(cls, calendar: Calendar, now: datetime) -> CalendarRow:
+        """Compute the display values."""
+        today = now.astimezone(timezone.utc).date()
+        return cls(calendar, next((day for day in calendar.dates if day >= today), None))
 
 
 @dataclass(frozen=True, slots=True)
