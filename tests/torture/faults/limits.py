@@ -60,7 +60,7 @@ def starved(bench: Bench, killed: Iterable[int]) -> set[int]:
     """Return the pids of workers that lost their leases although they lived.
 
     They had no processor for longer than a lease. Other workers have their runs and permits, and
-    their handlers go on beside these until they notice.
+    their handlers continue beside these until they notice.
     """
     logs = [path.read_text(errors="replace") for path in bench.folder.glob("worker-*.stderr")]
     return {int(pid) for log in logs for pid in EXPIRED.findall(log)}.difference(killed)
