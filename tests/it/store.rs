@@ -33,6 +33,8 @@ mod locking;
 mod model;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod older_release;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod one_off_retention;
 #[cfg(feature = "sqlite")]
 mod opening;
 #[cfg(feature = "postgres")]

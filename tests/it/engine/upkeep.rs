@@ -81,6 +81,30 @@ fn old_runs_are_pruned_an_hour_after_the_start_and_all_of_them() {
 }
 
 #[test]
+fn a_run_that_is_queued_during_a_prune_waits_for_one_batch() {
+    let store = MemoryStore::new();
+    old_runs(&store, 7);
+    let mut worker = pruner(&store, Some(DAY));
+    worker.until("13:29:59").pause(Duration::from_secs(1));
+    let is_prune = |command: &Command| matches!(command, Command::Prune { limit: 2, .. });
+    let tick = |worker: &mut Worker| {
+        worker.take_commands();
+        worker.engine.tick(worker.clock.now());
+        worker.take_commands()
+    };
+    assert_eq!(tick(&mut worker).iter().filter(|command| is_prune(command)).count(), 1);
+    assert_eq!(old_left(&store), 5, "one batch a tick");
+    let new = NewRun { available_at: worker.now(), workflow: "wf".into(), ..new_run("run_2") };
+    store.commit(&[Command::CreateRun(Box::new(new))], worker.now()).unwrap().remove(0).unwrap();
+    worker.hear(Message::Added);
+    let commands = tick(&mut worker);
+    let place = |is: &dyn Fn(&Command) -> bool| commands.iter().position(|command| is(command));
+    let claim = place(&|command| matches!(command, Command::ClaimRuns { .. }));
+    assert!(claim.is_some() && claim < place(&is_prune), "{commands:?}");
+    assert_eq!(old_left(&store), 3);
+}
+
+#[test]
 fn without_a_retention_nothing_is_pruned() {
     let store = MemoryStore::new();
     old_runs(&store, 1);
