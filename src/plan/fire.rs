@@ -284,7 +284,7 @@ impl<'a> Draft<'a> {
             run.upcoming = upcoming;
             upcoming = Some(run.slot);
         }
-        let moved = self.compiled_spec.moves_slots().then(|| self.compiled_spec.pending_after(after));
+        let moved = self.compiled_spec.has_moves().then(|| self.compiled_spec.pending_after(after));
         let settled = moved.map(|moved| self.schedule.settled_with_moved(&moved));
         FirePlan {
             schedule: self.schedule.id.clone(),

@@ -33,11 +33,16 @@ impl CompiledSpec {
         self.spec.on_skip.is_some()
     }
 
+    /// Whether there are slots that have been moved, or may be.
+    pub fn has_moves(&self) -> bool {
+        self.moves_slots() || self.moves.is_some()
+    }
+
     /// The same specification with the slots that earlier decisions have moved; `from` is the first
-    /// slot that is not decided. Changes nothing if its slots don't move.
+    /// slot that is not decided. Those come although no other slot moves any more.
     #[must_use]
     pub fn with_moved(mut self, mut pending: Vec<Timestamp>, from: Timestamp) -> Self {
-        if self.moves_slots() {
+        if self.moves_slots() || !pending.is_empty() {
             pending.sort_unstable();
             self.moves = Some(Moves { pending, from });
         }
@@ -85,7 +90,7 @@ impl CompiledSpec {
         let excluded = self.slots_on_excluded_dates(moves.from.max(Timestamp::from_micros(reach)), decided);
         let is_settled = |slot: &Timestamp| self.settled.binary_search(slot).is_ok();
         let again = pending.clone().filter(|slot| *slot <= decided && !is_settled(slot));
-        let again = again.filter(|slot| self.excluded_on(*slot).is_some());
+        let again = again.filter(|slot| self.moves_slots() && self.excluded_on(*slot).is_some());
         let coming = excluded.into_iter().chain(again).filter_map(|slot| self.moved_to(slot));
         let is_own = |slot: &Timestamp| {
             *slot > after && *slot <= until && *slot < self.end() && self.prev_on_grid(*slot) != Some(*slot)
@@ -98,7 +103,7 @@ impl CompiledSpec {
 
     fn slots_on_excluded_dates(&self, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
         let mut found = Vec::new();
-        if until < from {
+        if until < from || !self.moves_slots() {
             return found;
         }
         for (_, start, end) in self.excluded_stretches(from, until) {

@@ -117,13 +117,14 @@ pub(super) fn first_after_return(
     let Ok(new) = spec.compiled() else { return given };
     let new = (**new).clone().without(schedule.settled_slots());
     let floor = floor(schedule, now);
-    if let Some(first) = pick(given, floor, &new) {
-        return first;
-    }
-    match schedule.spec.compiled() {
+    let first = pick(given, floor, &new).unwrap_or_else(|| match schedule.spec.compiled() {
         Ok(old) if old.has_same_grid(&new) => new.next(floor),
         _ => first_of_another(schedule, &new, floor),
-    }
+    });
+    // The caller does not know of slots that were moved.
+    let is_coming = |slot: &Timestamp| *slot > floor && new.settled().binary_search(slot).is_err();
+    let moved = schedule.moved_slots().into_iter().find(is_coming);
+    first.into_iter().chain(moved).min()
 }
 
 /// The slot that the caller computed, if it still is the next slot without an outcome; otherwise
