@@ -88,6 +88,13 @@ pub fn missing(name: &str) -> String {
     )
 }
 
+/// Whether the note of a broken schedule is that of a worker whose release could not read it: an
+/// older one rejects a field, a value, or a list that it does not know.
+pub fn is_of_older_release(note: &str) -> bool {
+    let unread = ["unknown field `", "unknown variant `", "invalid type: "];
+    unread.iter().any(|beginning| note.starts_with(beginning))
+}
+
 /// The calendars that the specifications name, without repetitions.
 pub fn named<'s>(specs: impl IntoIterator<Item = &'s StoredSpec>) -> Vec<Arc<str>> {
     let mut names: Vec<Arc<str>> = Vec::new();

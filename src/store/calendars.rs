@@ -33,8 +33,9 @@ pub fn attach_calendars_to_due(
 }
 
 /// Of a page of broken schedules, makes those active again that were broken because a calendar did
-/// not exist, and whose calendars exist now. What was due meanwhile follows their catch-up policy,
-/// as after a pause. The second value continues with the next page; `None` after the last.
+/// not exist, or because a worker of an older release could not read them, and that can be read and
+/// have their calendars now. What was due meanwhile follows their catch-up policy, as after a
+/// pause. The second value continues with the next page; `None` after the last.
 pub fn mending(
     reads: &dyn StoreReads,
     project: &Arc<str>,
@@ -46,6 +47,7 @@ pub fn mending(
     let after = after.filter(|_| schedules.len() == page.limit);
     schedules.retain(|schedule| {
         schedule.note.as_deref().is_some_and(|note| note.starts_with(stored_calendar::MISSING))
+            || schedule.note.as_deref().is_some_and(stored_calendar::is_of_older_release)
     });
     attach_calendars(reads, project, &mut schedules)?;
     schedules.retain(|schedule| {
