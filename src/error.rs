@@ -81,6 +81,7 @@ impl From<Rejection> for Error {
             | Rejection::Stale
             | Rejection::Fenced => Self::State(rejection.to_string()),
             Rejection::NameHeld => Self::Store(StoreError::Unavailable(rejection.to_string())),
+            Rejection::CalendarNotFound(_) => Self::CalendarNotFound(rejection.to_string()),
             Rejection::LimitNotFound(name) => Self::LimitNotFound(name.to_string()),
             Rejection::Invalid(text) => Self::Argument(text),
         }

@@ -126,13 +126,17 @@ pub enum Command {
     /// of the time in between enter the ledger as skipped.
     ///
     /// Rejected as [`Rejection::NameHeld`] if a transaction of the application that is still open
-    /// is creating a schedule with one of the keys.
+    /// is creating a schedule with one of the keys, or as [`Rejection::CalendarNotFound`] if one of
+    /// the schedules names a calendar that does not exist. Declarations
+    /// ([`Command::RegisterWorker`]) may.
     UpsertSchedules(Vec<NewSchedule>),
     /// Changes one schedule. Answer: [`Answer::Schedule`], the schedule after the change.
     ///
     /// Rejected as [`Rejection::ScheduleNotFound`], as [`Rejection::Stale`] if `revision` is given
-    /// and the schedule is at another one, or as [`Rejection::SlotDecided`] if it would skip a slot
-    /// that has an outcome, or undo a skip of a slot before one that has.
+    /// and the schedule is at another one, as [`Rejection::SlotDecided`] if it would skip a slot
+    /// that has an outcome, or undo a skip of a slot before one that has, or as
+    /// [`Rejection::CalendarNotFound`] if a new specification names a calendar that does not exist,
+    /// and neither the former one nor the code's declaration does.
     PatchSchedule {
         /// Namespace.
         project: Arc<str>,
@@ -389,6 +393,9 @@ pub enum Command {
     /// The run is queued at `now` with the next attempt number. Failed steps are deleted, and done
     /// steps are kept. Its progress is forgotten.
     ///
+    /// A run of a backfill that has as many runs in progress as it may have is buffered instead
+    /// ([`crate::model::backfill`]): it follows one of those.
+    ///
     /// Rejected as [`Rejection::RunNotFound`], or as [`Rejection::RunNotFinished`] if the run has
     /// neither failed nor been cancelled.
     RetryRun {
@@ -617,6 +624,12 @@ pub enum Rejection {
     /// No such limit in this project.
     #[error("there is no limit `{0}` in this project: no worker has declared it")]
     LimitNotFound(Arc<str>),
+    /// A schedule names a calendar that does not exist.
+    #[error(
+        "there is no calendar `{0}` in this project: it has just been deleted, or never created; create it with \
+         `polos calendars set {0} FILE`, or leave it out of `skip`"
+    )]
+    CalendarNotFound(Arc<str>),
     /// A schedule names the calendar.
     #[error("the calendar `{0}` is in use")]
     CalendarInUse(Arc<str>),

@@ -1237,11 +1237,24 @@ fn a_worker_follows_a_calendar_that_changes() {
     assert_eq!(outcomes, [ran, skipped, skipped, ran]);
 }
 
+/// A schedule that another application declares before anybody has set its calendar.
+fn create_without_calendar(store: &MemoryStore) -> ScheduleId {
+    let spec = json!({"cron": "* * * * *", "overlap": "allow", "calendars": ["holidays"]});
+    let declared = NewSchedule { owner: Some("other".into()), ..declared("k", &spec, at("10:00:30")) };
+    let id = declared.id.clone();
+    let worker = crate::store::fixture::new_worker("other");
+    let entry = polos::model::WorkerEntry { app: "other".into(), declared: vec![declared], ..worker };
+    let leave = Command::DeregisterWorker { worker: entry.id.clone() };
+    for command in [Command::RegisterWorker(Box::new(entry)), leave] {
+        store.commit(&[command], at("10:00:30")).unwrap().remove(0).unwrap();
+    }
+    id
+}
+
 #[test]
 fn a_schedule_whose_calendar_is_missing_is_marked_broken_once_and_runs_nothing() {
     let store = MemoryStore::new();
-    let spec = json!({"cron": "* * * * *", "overlap": "allow", "calendars": ["holidays"]});
-    let id = create(&store, "k", &spec, "10:00:30");
+    let id = create_without_calendar(&store);
     let mut worker = Worker::new(&store, "a", "10:00:30");
     worker.until("10:02:30");
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::ScheduleBroken(..))), 1);
@@ -1254,8 +1267,7 @@ fn a_schedule_whose_calendar_is_missing_is_marked_broken_once_and_runs_nothing()
 #[test]
 fn a_schedule_continues_whose_calendar_was_set_before_it_was_marked_broken() {
     let store = MemoryStore::new();
-    let spec = json!({"cron": "* * * * *", "overlap": "allow", "calendars": ["holidays"]});
-    let id = create(&store, "k", &spec, "10:00:30");
+    let id = create_without_calendar(&store);
     let mut first = Worker::new(&store, "a", "10:00:30");
     first.until("10:01:30");
     assert_eq!(schedule(&store, &id).status, ScheduleStatus::Broken);
@@ -1266,6 +1278,42 @@ fn a_schedule_continues_whose_calendar_was_set_before_it_was_marked_broken() {
     assert_eq!(schedule(&store, &id).status, ScheduleStatus::Active);
     assert_eq!(schedule(&store, &id).note, None);
     assert_eq!(runs(&store).len(), 2, "the slot that was due, by its catch-up policy, and the next");
+}
+
+/// An older release marks a schedule broken whose specification has what it does not know, as each
+/// release does: it runs nothing, and decides no slot.
+#[test]
+fn a_schedule_of_a_newer_release_is_left_alone_and_continues_with_a_newer_worker() {
+    let store = MemoryStore::new();
+    let id = create(&store, "k", &json!({"cron": "* * * * *", "overlap": "allow"}), "10:00:30");
+    let readable = schedule(&store, &id);
+    let newer = r#"{"cron":"* * * * *","overlap":"allow","of_the_future":["holidays"]}"#;
+    let set_spec = |spec: polos::model::StoredSpec, time: &str| {
+        let key = readable.spec.compiled().unwrap().trigger_key();
+        let patch = Patch { spec: Some((spec, Arc::clone(key), None)), ..Patch::default() };
+        let (project, patch) = (PROJECT.into(), Box::new(patch));
+        let command = Command::PatchSchedule { project, id: id.clone(), revision: None, patch };
+        store.commit(&[command], at(time)).unwrap().remove(0).unwrap();
+    };
+    set_spec(newer.into(), "10:00:30");
+    let mut older = Worker::new(&store, "a", "10:00:30");
+    older.until("10:03:30");
+    assert_eq!(older.count_notices(|notice| matches!(notice, Notice::ScheduleBroken(..))), 1);
+    let broken = schedule(&store, &id);
+    assert_eq!((broken.status, broken.next_slot), (ScheduleStatus::Broken, Some(at("10:01:00"))));
+    assert!(runs(&store).is_empty() && history(&store, &id).is_empty());
+    // What a newer worker finds: it can read the specification.
+    set_spec(readable.spec.clone(), "10:03:30");
+    assert_eq!(schedule(&store, &id).note, broken.note);
+    let mut newer = Worker::new(&store, "b", "10:03:30");
+    newer.until("10:04:30");
+    assert_eq!(schedule(&store, &id).status, ScheduleStatus::Active);
+    let found = history(&store, &id);
+    let mut found: Vec<_> = found.iter().map(|line| (line.from, line.count, line.outcome)).collect();
+    found.sort_by_key(|line| line.0);
+    let (ran, missed) = (SlotOutcome::Ran, SlotOutcome::Missed);
+    let expected = [("10:01:00", 2, missed), ("10:03:00", 1, ran), ("10:04:00", 1, ran)];
+    assert_eq!(found, expected.map(|(slot, count, outcome)| (at(slot), count, outcome)));
 }
 
 // ---- draining and deregistering --------------------------------------------------------------

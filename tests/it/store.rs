@@ -11,6 +11,8 @@
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod backlog;
 #[cfg(feature = "postgres")]
+mod calendars;
+#[cfg(feature = "postgres")]
 mod commit_counters;
 mod conformance;
 #[cfg(feature = "postgres")]

@@ -6,11 +6,13 @@ use super::error::PgError;
 use super::pipeline::Statement;
 use super::queries;
 use super::read::each;
-use super::rows::{Args, limit_to_sql};
+use super::rows::{Args, Columns, limit_to_sql};
 use crate::model::{Schedule, StoredCalendar};
 use crate::store::row_reader::RowReader;
+use crate::store::tables::Tables;
 use crate::store::{Answer, Command, Rejection};
 use std::sync::Arc;
+use tokio_postgres::Error;
 
 /// Applies a [`Command::SetCalendar`].
 pub(super) async fn set(
@@ -33,6 +35,8 @@ pub(super) async fn set(
         args.int(batch.now().as_micros());
         queries::SET_CALENDAR
     } else {
+        // Waits for transactions that are creating a schedule with it, and makes later ones wait.
+        batch.query(queries::LOCK_CALENDAR_TO_DELETE, key()).await?;
         if !batch.query(queries::USES_CALENDAR, key()).await?.is_empty() {
             return Ok(Err(Rejection::CalendarInUse(Arc::clone(name))));
         }
@@ -40,6 +44,23 @@ pub(super) async fn set(
     };
     batch.save(vec![Statement::Query(statement, args)]).await?;
     Ok(Ok(Answer::Done))
+}
+
+/// These calendars of projects, locked so that none is deleted before the transaction ends.
+pub(super) fn named<'c>(names: impl Iterator<Item = (&'c str, &'c str)> + Clone) -> Option<Statement<'c>> {
+    names.clone().next()?;
+    let mut args = Args::default();
+    args.texts(names.clone().map(|(project, _)| project));
+    args.texts(names.map(|(_, name)| name));
+    Some(Statement::Query(queries::LOCK_CALENDARS, args))
+}
+
+pub(super) fn take(tables: &mut Tables, columns: &mut Columns<'_>) -> Result<(), Error> {
+    let project = columns.text()?;
+    let calendar = columns.calendar()?;
+    let name = Arc::clone(&calendar.name);
+    *tables.calendars.slot(&project, &name) = Some(calendar);
+    Ok(())
 }
 
 impl Session<'_> {

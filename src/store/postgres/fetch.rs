@@ -5,6 +5,7 @@
 //! was committed when it began. So what is read after a schedule was locked is up to date, because
 //! every commit that changes which of its runs are unfinished locks it first.
 
+use super::calendars;
 use super::events;
 use super::hook_calls;
 use super::limits;
@@ -13,12 +14,14 @@ use super::pipeline::Statement;
 use super::queries::{self, LIGHT_RUN_COLUMNS, RUN_ROW_COLUMNS, SCHEDULE_COLUMNS};
 use super::rows::{Args, Columns};
 use crate::calendar::Timestamp;
-use crate::model::{LedgerLine, RunId, Schedule, ScheduleId, SlotOutcome, StepRecord, StepState};
+use crate::model::{
+    LedgerLine, RunId, Schedule, ScheduleId, SlotOutcome, StepRecord, StepState, backfill, stored_calendar,
+};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::read_set::{Key, ReadSet};
-use crate::store::tables::transitions::StoredSchedule;
+use crate::store::tables::transitions::{self, StoredSchedule};
 use crate::store::tables::{Tables, Touched, WorkerRow};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use tokio_postgres::{Error, Row};
 
@@ -32,6 +35,7 @@ enum Includes {
     Peers,
     Workflows,
     Limits,
+    Calendars,
     Schedules,
     Runs,
     Steps,
@@ -75,6 +79,9 @@ pub(super) struct Edits {
     may_pause: bool,
     /// The largest number of slots that one of the schedules skips.
     settled_max: usize,
+    /// Calendars that decide what becomes of the due slots that the edits forget, by project and
+    /// name.
+    calendars: BTreeSet<(Arc<str>, Arc<str>)>,
     now: Timestamp,
 }
 
@@ -97,7 +104,14 @@ impl Edits {
         let may_pause = !needs.pausing.is_empty() && schedules.any(pauses);
         let rows = part.tables.schedules.values();
         let settled_max = rows.map(|row| row.schedule.settled_slots().len()).max().unwrap_or(0);
-        (!ids.is_empty() || may_pause).then_some(Self { ids, may_pause, settled_max, now })
+        let due = part.tables.schedules.values().map(|row| &row.schedule);
+        let due = due.filter(|row| is_edited(row) && transitions::needs_calendars(row, now));
+        let calendars = due.flat_map(|row| {
+            let names = stored_calendar::named([&row.spec]).into_iter();
+            names.map(|name| (Arc::clone(&row.project), name))
+        });
+        let calendars = calendars.collect();
+        (!ids.is_empty() || may_pause).then_some(Self { ids, may_pause, settled_max, calendars, now })
     }
 }
 
@@ -111,11 +125,15 @@ impl<'c> Fetch<'c> {
         load.add(Includes::Workflows, limits::registered(needs));
         load.add(Includes::Workflows, limits::with_rules(needs));
         load.add(Includes::Limits, limits::limits(needs));
+        load.add(Includes::Calendars, calendars::named(needs.calendars.iter().copied()));
         load
     }
 
     /// Adds runs and what belongs to them. An edit reads only runs after its time.
     pub fn add_runs(&mut self, needs: &ReadSet<'c>, edits: Option<&'c Edits>) {
+        let calendars = edits.into_iter().flat_map(|edits| &edits.calendars);
+        let calendars = calendars.map(|(project, name)| (&**project, &**name));
+        self.add(Includes::Calendars, calendars::named(calendars));
         self.add(Includes::Runs, runs(needs, edits));
         self.add(Includes::Steps, steps(needs));
         self.add(Includes::Waits, events::waits(needs));
@@ -168,6 +186,7 @@ impl Part {
             }
             Includes::Workflows => limits::take_workflow(tables, columns)?,
             Includes::Limits => limits::take_limit(tables, columns)?,
+            Includes::Calendars => calendars::take(tables, columns)?,
             Includes::Schedules => {
                 let row = columns.stored_schedule()?;
                 if columns.flag()? {
@@ -409,6 +428,7 @@ fn runs<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'
         ids.push(format!("SELECT c.id FROM @run c WHERE c.debounce_call = ANY(${calls})"));
     }
     ids.extend(heads(needs, edits, tree.is_some(), &mut args));
+    ids.extend(beside_retried(needs, &mut args));
     if !needs.deleted.is_empty() {
         // All runs that have not started are cancelled.
         let mut deleted = Vec::new();
@@ -438,6 +458,22 @@ fn runs<'c>(needs: &ReadSet<'c>, edits: Option<&'c Edits>) -> Option<Statement<'
     let what = format!("{RUN_ROW_COLUMNS}, {LIGHT_RUN_COLUMNS} FROM @run r");
     let sql = format!("{} {}", tree.unwrap_or_default(), locked(&what, "r.id", &ids));
     Some(Statement::Query(queries::LOCK_RUNS.of(sql), args))
+}
+
+/// The runs in progress of the backfills of runs that are retried.
+fn beside_retried<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<String> {
+    (!needs.retried.is_empty()).then(|| {
+        let runs = args.texts(needs.retried.iter().copied());
+        let backfill = |run: &str| format!("split_part({run}.idempotency_key, ':', 3)");
+        format!(
+            "SELECT u.id FROM @run r CROSS JOIN LATERAL (SELECT b.id FROM @run b WHERE b.schedule_id = r.schedule_id \
+             AND b.phase = 1 AND b.finished_at IS NULL AND {} = {} OFFSET 0) u \
+             WHERE r.id = ANY(${runs}) AND r.origin = 'backfill' AND r.idempotency_key LIKE '{}%'",
+            backfill("b"),
+            backfill("r"),
+            backfill::KEYS,
+        )
+    })
 }
 
 fn parents_of_ended<'c>(needs: &ReadSet<'c>, args: &mut Args<'c>) -> Option<String> {

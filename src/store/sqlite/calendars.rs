@@ -4,8 +4,9 @@ use super::batch::{Applied, Batch};
 use super::queries;
 use super::read::View;
 use super::rows::{Columns, limit_to_sql};
-use crate::model::{Json, Schedule, StoredCalendar};
+use crate::model::{Json, NewSchedule, Schedule, StoredCalendar, StoredSpec, stored_calendar};
 use crate::store::row_reader::RowReader;
+use crate::store::tables::transitions;
 use crate::store::{Answer, Rejection};
 use rusqlite::{Result, params};
 use std::sync::Arc;
@@ -21,6 +22,49 @@ impl Batch<'_> {
             None => self.run(queries::DELETE_CALENDAR, params![project, name])?,
         };
         Ok(Answer::Done)
+    }
+
+    /// Rejects schedules that name a calendar which does not exist.
+    pub(super) fn check_calendars_of(&mut self, new: &[NewSchedule]) -> Applied<()> {
+        // Many schedules of one call have equal specifications.
+        let mut checked: Option<&StoredSpec> = None;
+        for new in new.iter().filter(|new| checked.replace(&new.spec) != Some(&new.spec)) {
+            if let Ok(compiled_spec) = new.spec.compiled() {
+                let names = compiled_spec.spec().calendars.iter().map(String::as_str);
+                self.check_calendars(&new.project, names.collect())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rejects a calendar that does not exist.
+    pub(super) fn check_calendars(&mut self, project: &str, names: Vec<&str>) -> Applied<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let found = self.named_calendars(project, &names)?;
+        match names.into_iter().find(|name| !found.iter().any(|calendar| *calendar.name == **name)) {
+            Some(name) => Err(Rejection::CalendarNotFound(name.into()).into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells a schedule the dates of its calendars, if a change that forgets its due slots needs
+    /// them.
+    pub(super) fn attach_calendars(&mut self, schedule: &mut Schedule) -> Result<()> {
+        if !transitions::needs_calendars(schedule, self.now()) {
+            return Ok(());
+        }
+        let names = stored_calendar::named([&schedule.spec]);
+        let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+        let calendars = self.named_calendars(&schedule.project, &names)?;
+        stored_calendar::attach(&calendars, [schedule]);
+        Ok(())
+    }
+
+    fn named_calendars(&mut self, project: &str, names: &[&str]) -> Result<Vec<StoredCalendar>> {
+        let names = serde_json::to_string(names).unwrap_or_default();
+        self.all_rows(queries::CALENDARS, params![project, names], |row| Columns::of(row).calendar())
     }
 }
 

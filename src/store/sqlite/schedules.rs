@@ -94,7 +94,10 @@ impl Batch<'_> {
                 }
                 Undeclared::Retires => {
                     self.revoke_early_claims(&mut row.schedule, NO_RUN)?;
+                    let spec = row.schedule.spec.clone();
+                    self.attach_calendars(&mut row.schedule)?;
                     let lines = transitions::retire(&mut row.schedule, &entry.app, self.now());
+                    row.schedule.spec = spec;
                     self.update_schedule(&row)?;
                     self.add_ledger(&entry.project, &row.schedule.id, &lines)?;
                     self.release(&row.schedule.id, NO_RUN)?;
@@ -141,6 +144,7 @@ impl Batch<'_> {
     }
 
     pub(super) fn upsert_schedules(&mut self, new: &[NewSchedule]) -> Applied {
+        self.check_calendars_of(new)?;
         let put = |batch: &mut Self| -> Applied<Vec<Upserted>> {
             let mut upserted: Vec<Option<Upserted>> = vec![None; new.len()];
             for place in in_order_of_ids(new) {
@@ -163,6 +167,7 @@ impl Batch<'_> {
         let changes = transitions::upsert_changes(&row, new, self.now());
         if changes {
             self.revoke_early_claims(&mut row.schedule, NO_RUN)?;
+            self.attach_calendars(&mut row.schedule)?;
             let missed = transitions::upsert(&mut row, new, self.now());
             self.update_schedule(&row)?;
             self.add_ledger(&new.project, &id, &missed)?;
@@ -328,6 +333,7 @@ impl Batch<'_> {
         if row == stored && patch.ledger.is_empty() && patch.fire.is_none() {
             return Ok(Answer::Schedule(Box::new(stored.schedule)));
         }
+        self.check_calendars(project, transitions::newly_named(&stored.schedule, patch))?;
         // Only these can be rejected after something was written.
         if patch.ledger.is_empty() && patch.unskipped.is_empty() && patch.fire.is_none() {
             return self.apply_patch(stored, patch);
@@ -341,7 +347,12 @@ impl Batch<'_> {
         }
         transitions::check_skips(&row.schedule, patch)?;
         let removed = transitions::removed_skips(&row.schedule, patch);
+        let spec = row.schedule.spec.clone();
+        self.attach_calendars(&mut row.schedule)?;
         let missed = transitions::patch(&mut row, patch, self.now());
+        if patch.spec.is_none() {
+            row.schedule.spec = spec;
+        }
         transitions::touch(&mut row.schedule, self.now());
         transitions::check_fire(&row.schedule, patch)?;
         self.update_schedule(&row)?;
@@ -371,6 +382,7 @@ impl Batch<'_> {
         // Also those that are revoked: a worker whose clock is ahead may be about to enter one.
         let is_claimed = self.any(queries::IS_CLAIMED, [id])?;
         self.revoke_early_claims(&mut row.schedule, NO_RUN)?;
+        self.attach_calendars(&mut row.schedule)?;
         let missed = transitions::missed_by_deletion(&row.schedule, self.now());
         self.add_ledger(project, id, &missed)?;
         self.run(queries::DELETE_SCHEDULE, [id])?;

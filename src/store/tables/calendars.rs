@@ -1,6 +1,7 @@
 //! Stored calendars.
 
 use super::rows::Tables;
+use super::transitions;
 use crate::calendar::Timestamp;
 use crate::model::{Json, Schedule, StoredCalendar, stored_calendar};
 use crate::store::{Answer, Rejection};
@@ -24,6 +25,28 @@ impl Tables {
             self.note_change();
         }
         Ok(Answer::Done)
+    }
+
+    /// Rejects schedules that name a calendar which does not exist.
+    pub(super) fn check_calendars<'n>(
+        &self,
+        project: &str,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> Result<(), Rejection> {
+        let is_missing = |name: &&str| self.calendars.get(project, name).is_none_or(Option::is_none);
+        match names.into_iter().find(is_missing) {
+            Some(name) => Err(Rejection::CalendarNotFound(name.into())),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells a schedule the dates of its calendars, if a change that forgets its due slots needs
+    /// them.
+    pub(super) fn attach_calendars(&self, schedule: &mut Schedule, now: Timestamp) {
+        if transitions::needs_calendars(schedule, now) {
+            let calendars = self.calendars(&schedule.project, None);
+            stored_calendar::attach(&calendars, [schedule]);
+        }
     }
 
     /// The calendars with these names, or all, by name.

@@ -6,7 +6,7 @@
 
 use crate::model::{
     Admission, Completion, FirePlan, HookCall, HookEvent, LedgerLine, NewRun, NewSchedule, RunId, ScheduleId,
-    WorkerEntry, WorkerId,
+    StoredSpec, WorkerEntry, WorkerId,
 };
 use crate::store::Command;
 use crate::store::tables::transitions;
@@ -77,6 +77,8 @@ pub(in crate::store) struct ReadSet<'c> {
     pub registered: Vec<(&'c str, &'c str)>,
     /// Projects, with limits that are declared or set.
     pub limits: Vec<(&'c str, &'c str)>,
+    /// Calendars that schedules name, by project and name: they stay until the transaction ends.
+    pub calendars: BTreeSet<(&'c str, &'c str)>,
     /// Those of `workers` that a command assumes to be registered.
     pub known_workers: Ids<'c>,
     /// Those of `schedules` that a command assumes to be stored.
@@ -108,6 +110,7 @@ impl<'c> ReadSet<'c> {
     /// no longer exists, which the rules answer, or was missed by the read, which must never count
     /// as gone. A row named by its key may be new, so it is not known.
     fn add(&mut self, command: &'c Command) {
+        self.add_calendars(command);
         match command {
             Command::RegisterWorker(entry) => {
                 self.workers.insert(entry.id.as_str());
@@ -206,6 +209,30 @@ impl<'c> ReadSet<'c> {
                 self.retried.insert(run.as_str());
             }
             Command::WakeParents { runs, .. } => self.known_runs_of(runs),
+        }
+    }
+
+    /// Adds the calendars that new specifications name.
+    fn add_calendars(&mut self, command: &'c Command) {
+        match command {
+            Command::UpsertSchedules(new) => {
+                for new in new {
+                    self.name_calendars(&new.project, &new.spec);
+                }
+            }
+            Command::PatchSchedule { project, patch, .. } => {
+                if let Some((spec, ..)) = &patch.spec {
+                    self.name_calendars(project, spec);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn name_calendars(&mut self, project: &'c str, spec: &'c StoredSpec) {
+        if let Ok(compiled_spec) = spec.compiled() {
+            let names = &compiled_spec.spec().calendars;
+            self.calendars.extend(names.iter().map(|name| (project, name.as_str())));
         }
     }
 

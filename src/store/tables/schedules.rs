@@ -109,7 +109,10 @@ impl Tables {
                 }
                 Undeclared::Retires => {
                     self.revoke_early_claims(&mut row.schedule, now);
+                    let spec = row.schedule.spec.clone();
+                    self.attach_calendars(&mut row.schedule, now);
                     let lines = transitions::retire(&mut row.schedule, &entry.app, now);
+                    row.schedule.spec = spec;
                     self.store_schedule(row);
                     self.add_lines(&entry.project, &id, &lines, now);
                     self.release(&id, now);
@@ -172,6 +175,12 @@ impl Tables {
         new: &[NewSchedule],
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
+        for new in new {
+            if let Ok(compiled_spec) = new.spec.compiled() {
+                let names = compiled_spec.spec().calendars.iter().map(String::as_str);
+                self.check_calendars(&new.project, names)?;
+            }
+        }
         self.check_upsert(new)?;
         Ok(Answer::Schedules(new.iter().map(|new| self.upsert_schedule(new, now)).collect()))
     }
@@ -206,6 +215,7 @@ impl Tables {
         if changes {
             let mut row = self.schedules[&id].clone();
             self.revoke_early_claims(&mut row.schedule, now);
+            self.attach_calendars(&mut row.schedule, now);
             let missed = transitions::upsert(&mut row, new, now);
             self.store_schedule(row);
             self.add_lines(&new.project, &id, &missed, now);
@@ -286,6 +296,7 @@ impl Tables {
         if row == stored && patch.ledger.is_empty() && patch.fire.is_none() {
             return Ok(Answer::Schedule(Box::new(stored.schedule)));
         }
+        self.check_calendars(project, transitions::newly_named(&stored.schedule, patch))?;
         let mut row = stored;
         let (revoked, taken) = if transitions::patch_revokes_claims(patch, &row.schedule) {
             self.early_claims(&row.schedule, now)
@@ -295,7 +306,12 @@ impl Tables {
         transitions::revoke_early_claims(&mut row.schedule, &taken);
         transitions::check_skips(&row.schedule, patch)?;
         let removed = transitions::removed_skips(&row.schedule, patch);
+        let spec = row.schedule.spec.clone();
+        self.attach_calendars(&mut row.schedule, now);
         let missed = transitions::patch(&mut row, patch, now);
+        if patch.spec.is_none() {
+            row.schedule.spec = spec;
+        }
         transitions::touch(&mut row.schedule, now);
         transitions::check_fire(&row.schedule, patch)?;
         let revision = row.schedule.revision;
@@ -332,6 +348,7 @@ impl Tables {
             run.state == RunState::Running && self.may_be_unentered(run)
         });
         self.revoke_early_claims(&mut row.schedule, now);
+        self.attach_calendars(&mut row.schedule, now);
         self.add_lines(project, id, &transitions::missed_by_deletion(&row.schedule, now), now);
         self.remove_schedule(id);
         let waiting: Vec<RunId> = [LIVE, BEHIND]

@@ -268,6 +268,30 @@ pub(in crate::store) fn check_skips(schedule: &Schedule, patch: &Patch) -> Resul
     }
 }
 
+/// The calendars that must exist for the edit: those that only its specification names. The code's
+/// declaration may name others.
+pub(in crate::store) fn newly_named<'p>(schedule: &Schedule, patch: &'p Patch) -> Vec<&'p str> {
+    let Some((spec, ..)) = &patch.spec else { return Vec::new() };
+    let Ok(new) = spec.compiled() else { return Vec::new() };
+    let names = || new.spec().calendars.iter().map(String::as_str);
+    if names().next().is_none() {
+        return Vec::new();
+    }
+    let declared = Declaration::parse(schedule.declaration.as_deref()).map(|known| known.spec);
+    if declared.is_some_and(|declared| *declared == **spec.text()) {
+        return Vec::new();
+    }
+    let known = schedule.spec.fields();
+    let known = known.map_or_else(Vec::new, |fields| fields.into_owned().calendars);
+    names().filter(|name| !known.iter().any(|known| known == name)).collect()
+}
+
+/// Whether the change forgets slots whose outcome depends on calendars: it needs their dates.
+pub(in crate::store) fn needs_calendars(schedule: &Schedule, now: Timestamp) -> bool {
+    schedule.next_slot.is_some_and(|slot| slot <= now)
+        && schedule.spec.compiled().is_ok_and(|compiled_spec| !compiled_spec.spec().calendars.is_empty())
+}
+
 /// Checks that the decision which comes with the edit can be applied to the schedule as edited.
 pub(in crate::store) fn check_fire(schedule: &Schedule, patch: &Patch) -> Result<(), Rejection> {
     match &patch.fire {

@@ -566,7 +566,11 @@ pub(super) const CASES: &[Case] = &[
 
 /// Waits for a connection of this name to wait for a lock. Panics if its commit ends before: then
 /// it has executed no statement that the test is about.
-fn until_it_waits<T>(administrator: &Administrator, name: &str, committed: &ScopedJoinHandle<'_, T>) {
+pub(super) fn until_it_waits<T>(
+    administrator: &Administrator,
+    name: &str,
+    committed: &ScopedJoinHandle<'_, T>,
+) {
     let waiting = format!(
         "SELECT count(*) FROM pg_stat_activity WHERE application_name = '{name}' AND wait_event_type = 'Lock'"
     );
@@ -607,7 +611,7 @@ fn a_row_that_another_transaction_has_just_updated_is_never_lost() {
     assert_eq!(lost, Vec::<&str>::new());
 }
 
-fn open(url: &str, name: &str) -> PostgresStore {
+pub(super) fn open(url: &str, name: &str) -> PostgresStore {
     PostgresStore::open(&format!("{url}&application_name={name}"), PostgresOptions::default()).unwrap()
 }
 

@@ -14,6 +14,12 @@ statements! {
     /// Creates a calendar, or replaces its dates. (no index)
     SET_CALENDAR = "INSERT INTO @calendar (project, name, dates, updated_at) VALUES ($1, $2, $3, $4) \
         ON CONFLICT (project, name) DO UPDATE SET dates = excluded.dates, updated_at = excluded.updated_at";
+    /// The calendars that schedules name, locked so that they are not deleted meanwhile. Their
+    /// dates may change. (`calendar_pkey`)
+    LOCK_CALENDARS = "SELECT c.project, c.name, c.dates, c.updated_at FROM @calendar c \
+        WHERE c.project = ANY($1) AND c.name = ANY($2) ORDER BY c.project, c.name FOR KEY SHARE";
+    /// Locks a calendar that is to be deleted. (`calendar_pkey`)
+    LOCK_CALENDAR_TO_DELETE = "SELECT c.name FROM @calendar c WHERE c.project = $1 AND c.name = $2 FOR UPDATE";
     /// Deletes a calendar. (`calendar_pkey`)
     DELETE_CALENDAR = "DELETE FROM @calendar WHERE project = $1 AND name = $2";
     /// Whether a schedule names the calendar. The names are in brackets, each in quotes, and have
