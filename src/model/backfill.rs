@@ -43,6 +43,18 @@ pub fn parse_key(key: &str) -> Option<(&str, u32)> {
     Some((id, rest.rsplit_once(':')?.1.parse().ok()?))
 }
 
+/// Whether a run with the key `retried` has to wait: its backfill has as many runs in progress as
+/// it may have. `live` are the keys of the runs of its schedule that are in progress.
+pub fn must_wait<'k>(retried: Option<&str>, live: impl IntoIterator<Item = Option<&'k str>>) -> bool {
+    let Some((id, concurrency)) = retried.and_then(parse_key).filter(|(_, concurrency)| *concurrency > 0)
+    else {
+        return false;
+    };
+    let is_beside = |key: Option<&str>| key.and_then(parse_key).is_some_and(|(other, _)| other == id);
+    live.into_iter().filter(|key| is_beside(*key)).count()
+        >= usize::try_from(concurrency).unwrap_or(usize::MAX)
+}
+
 /// Whether the run with the key `next` takes the place of the one with the key `ended`, however
 /// many other runs of their schedule are in progress. As many are as a backfill has begun with.
 pub fn takes_over(next: Option<&str>, ended: Option<&str>) -> bool {

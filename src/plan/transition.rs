@@ -22,6 +22,8 @@ pub enum Event {
     Stopped,
     /// A user asked for a retry.
     RetriedByHand,
+    /// A user asked for a retry, and its backfill has as many runs in progress as it may have.
+    RetriedBehind,
 }
 
 /// The state after `event`; `None` if `event` can't happen in `state`.
@@ -32,6 +34,7 @@ pub fn next_state(state: RunState, event: Event) -> Option<RunState> {
         (S::Buffered, E::Released)
         | (S::Running, E::Requeued)
         | (S::Failed | S::Cancelled, E::RetriedByHand) => Some(S::Queued),
+        (S::Failed | S::Cancelled, E::RetriedBehind) => Some(S::Buffered),
         (S::Queued | S::Waiting, E::Claimed) => Some(S::Running),
         (S::Running, E::Parked) => Some(S::Waiting),
         (S::Running, E::Returned) => Some(S::Succeeded),
@@ -40,7 +43,7 @@ pub fn next_state(state: RunState, event: Event) -> Option<RunState> {
         (S::Buffered, E::Claimed | E::Parked | E::Requeued | E::Returned | E::Raised)
         | (S::Queued | S::Waiting, E::Released | E::Parked | E::Requeued | E::Returned | E::Raised)
         | (S::Running, E::Released | E::Claimed)
-        | (S::Buffered | S::Queued | S::Waiting | S::Running, E::RetriedByHand)
+        | (S::Buffered | S::Queued | S::Waiting | S::Running, E::RetriedByHand | E::RetriedBehind)
         | (S::Succeeded, _)
         | (
             S::Failed | S::Cancelled,

@@ -1131,7 +1131,7 @@ const STATES: [RunState; 7] = [
     RunState::Cancelled,
 ];
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 9] = [
     Event::Released,
     Event::Claimed,
     Event::Parked,
@@ -1140,6 +1140,7 @@ const EVENTS: [Event; 8] = [
     Event::Raised,
     Event::Stopped,
     Event::RetriedByHand,
+    Event::RetriedBehind,
 ];
 
 #[test]
@@ -1155,8 +1156,13 @@ fn only_a_running_run_completes_by_itself() {
 fn a_finished_run_moves_only_when_retried_by_hand() {
     for state in STATES.into_iter().filter(|state| state.is_finished()) {
         for event in EVENTS {
-            let may = event == Event::RetriedByHand && state != RunState::Succeeded;
-            assert_eq!(next_state(state, event), may.then_some(RunState::Queued), "{state:?} {event:?}");
+            let expected = match event {
+                Event::RetriedByHand => Some(RunState::Queued),
+                Event::RetriedBehind => Some(RunState::Buffered),
+                _ => None,
+            };
+            let expected = expected.filter(|_| state != RunState::Succeeded);
+            assert_eq!(next_state(state, event), expected, "{state:?} {event:?}");
         }
     }
 }

@@ -414,12 +414,24 @@ impl Batch<'_> {
         if !matches!(run.state, RunState::Failed | RunState::Cancelled) {
             return Err(Rejection::RunNotFinished(id.clone(), run.state).into());
         }
-        self.run(queries::RETRY_RUN, params![run.no, self.now()])?;
+        let state =
+            if self.must_wait_for_its_backfill(&run)? { RunState::Buffered } else { RunState::Queued };
+        self.run(queries::RETRY_RUN, params![run.no, self.now(), state])?;
         self.run(queries::FORGET_FAILED_STEPS, [run.no])?;
         if let Some(schedule) = &run.schedule {
             self.bump_revision(schedule)?;
         }
-        Ok(Answer::State(RunState::Queued))
+        Ok(Answer::State(state))
+    }
+
+    /// Whether the backfill of a run that is retried has as many runs in progress as it may have.
+    fn must_wait_for_its_backfill(&mut self, run: &RunToChange) -> Result<bool> {
+        let Some(schedule) = run.schedule.as_ref().filter(|_| run.origin == Origin::Backfill) else {
+            return Ok(false);
+        };
+        let key = self.idempotency_key(run.no)?;
+        let live = self.all_rows(queries::LIVE_KEYS, [schedule], |row| Columns::of(row).optional_text())?;
+        Ok(backfill::must_wait(key.as_deref(), live.iter().map(|key| key.as_deref())))
     }
 
     /// Deletes a run and its steps.

@@ -193,6 +193,10 @@ statements! {
     /// Whether a run of the schedule is queued, running or waiting, other than one.
     /// (`run_unfinished`)
     HAS_LIVE = "SELECT 1 FROM run WHERE schedule_id = ?1 AND phase = 1 AND finished_at IS NULL AND no <> ?2 LIMIT 1";
+    /// The idempotency keys of the schedule's runs that are queued, running or waiting.
+    /// (`run_unfinished`)
+    LIVE_KEYS = "SELECT idempotency_key FROM run WHERE schedule_id = ?1 AND phase = 1 AND finished_at IS NULL \
+        AND idempotency_key IS NOT NULL";
     /// The idempotency key of a run. (primary key)
     IDEMPOTENCY_KEY = "SELECT idempotency_key FROM run WHERE no = ?1";
     /// Runs of a workflow with idempotency keys in a range. (`run_by_idempotency_key`)
@@ -294,7 +298,7 @@ statements! {
     /// Asks its worker to stop the run. (primary key)
     REQUEST_CANCEL = "UPDATE run SET cancel_requested = 1 WHERE no = ?1";
     /// Starts a finished run again. (primary key)
-    RETRY_RUN = "UPDATE run SET state = 'queued', available_at = ?2, attempt = attempt + 1, finished_at = NULL, \
+    RETRY_RUN = "UPDATE run SET state = ?3, available_at = ?2, attempt = attempt + 1, finished_at = NULL, \
         cancel_requested = 0, kept = 0, note = NULL, progress = NULL, refused_by = NULL, interruptions = 0, interrupted_token = NULL, \
         interrupted_alone = 0 WHERE no = ?1";
     /// Deletes a run. (primary key)

@@ -260,9 +260,13 @@ impl Tables {
             return Err(Rejection::RunNotFinished(id.clone(), run.state));
         }
         let schedule = run.schedule_id.clone();
+        let live = schedule.iter().flat_map(|schedule| self.unfinished_in_phase(schedule, LIVE));
+        let live = live.map(|id| self.runs[id].run.idempotency_key.as_deref());
+        let must_wait = backfill::must_wait(run.idempotency_key.as_deref(), live);
+        let state = if must_wait { RunState::Buffered } else { RunState::Queued };
         self.edit_run(id, |row| {
             let run = &mut row.run;
-            run.state = RunState::Queued;
+            run.state = state;
             run.available_at = now;
             run.attempt += 1;
             run.finished_at = None;
@@ -281,7 +285,7 @@ impl Tables {
         if let Some(schedule) = schedule {
             self.bump_revision(&schedule);
         }
-        Ok(Answer::State(RunState::Queued))
+        Ok(Answer::State(state))
     }
 }
 

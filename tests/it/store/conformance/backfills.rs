@@ -12,6 +12,7 @@ use polos::store::{Answer, Command, Rejection};
 
 cases! {
     as_many_runs_of_a_backfill_are_in_progress_as_it_asks_for,
+    a_retried_run_of_a_backfill_waits_for_those_in_progress,
     a_cancelled_run_of_a_backfill_is_followed_only_if_it_was_in_progress,
     a_skipped_run_of_a_backfill_is_followed,
     a_run_of_a_slot_still_waits_for_the_runs_of_a_backfill,
@@ -67,6 +68,48 @@ fn as_many_runs_of_a_backfill_are_in_progress_as_it_asks_for(fixture: &Fixture<'
     fixture.end(at(1_006), &runs[2], succeeded());
     fixture.end(at(1_006), &runs[3], succeeded());
     assert_eq!(states(fixture, &runs), "sfssq");
+}
+
+fn a_retried_run_of_a_backfill_waits_for_those_in_progress(fixture: &Fixture<'_>) {
+    let retry = |run: &RunId| Command::RetryRun { project: text(PROJECT), run: run.clone() };
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(9_000))));
+    let runs = backfilled(fixture, &schedule, 5, 2);
+    for at_second in [1_001, 1_003] {
+        fixture.claim(at(at_second));
+        let run = usize::from(at_second > 1_001);
+        fixture.end(at(at_second + 1), &runs[run], failed());
+    }
+    fixture.claim(at(1_005));
+    assert_eq!(states(fixture, &runs), "ffrrb");
+    let retried = fixture.store.commit(&[retry(&runs[1]), retry(&runs[0])], at(1_006)).unwrap();
+    assert_eq!(retried, [Ok(Answer::State(RunState::Buffered)), Ok(Answer::State(RunState::Buffered))]);
+    assert_eq!((states(fixture, &runs), fixture.run(&runs[0]).attempt), ("bbrrb".to_owned(), 2));
+    fixture.end(at(1_007), &runs[2], succeeded());
+    assert_eq!(states(fixture, &runs), "qbsrb");
+    fixture.claim(at(1_008));
+    for run in [0, 3, 1, 4] {
+        fixture.end(at(1_009), &runs[run], failed());
+        fixture.claim(at(1_009));
+    }
+    assert_eq!(states(fixture, &runs), "ffsff");
+    let retried = [0, 1, 3].map(|run| retry(&runs[run]));
+    fixture.store.commit(&retried, at(1_010)).unwrap();
+    assert_eq!(states(fixture, &runs), "qqsbf", "as many as it asks for, also in one commit");
+    // Runs of the schedule that do not belong to the backfill don't count.
+    let other = fixture.put(at(0), new_schedule("b", Some(at(9_000))));
+    let slot = at(60);
+    let ended = NewRun {
+        id: RunId::of_slot(&other.id, slot),
+        schedule_id: Some(other.id.clone()),
+        slot: Some(slot),
+        origin: Origin::Backfill,
+        idempotency_key: Some(backfill::key("bf_b_1", slot, 1)),
+        ..new_run("")
+    };
+    let ended = fixture.create(at(1_011), ended);
+    fixture.ok(at(1_012), Command::CancelRun { project: text(PROJECT), run: ended.clone() });
+    fixture.create(at(1_013), NewRun { schedule_id: Some(other.id), slot: Some(at(5)), ..new_run("own") });
+    assert_eq!(fixture.ok(at(1_014), retry(&ended)), Answer::State(RunState::Queued));
 }
 
 fn a_cancelled_run_of_a_backfill_is_followed_only_if_it_was_in_progress(fixture: &Fixture<'_>) {
