@@ -1,6 +1,7 @@
 //! Invariants, checked independently of the store: every command is compared with a shadow copy of
 //! all rows as it takes effect.
 
+use super::calendars::Calendars;
 use super::debounces::Debounces;
 use super::events::Events;
 use super::faults::Witness;
@@ -26,7 +27,7 @@ pub const PROJECT: &str = "default";
 /// Held runs are available later than this (the year 9000).
 const HELD_FROM: i64 = 221_845_392_000_000_000;
 
-const EVENTS: [Event; 8] = [
+const EVENTS: [Event; 9] = [
     Event::Released,
     Event::Claimed,
     Event::Parked,
@@ -35,6 +36,7 @@ const EVENTS: [Event; 8] = [
     Event::Raised,
     Event::Stopped,
     Event::RetriedByHand,
+    Event::RetriedBehind,
 ];
 
 /// A worker's health, which only the simulation knows.
@@ -99,6 +101,7 @@ pub struct Checks {
     ended: BTreeSet<(RunId, Token)>,
     compiled_specs: BTreeMap<Json, Arc<CompiledSpec>>,
     interruptions: Interruptions,
+    pub calendars: Calendars,
     pub debounces: Debounces,
     pub events: Events,
     /// Outcomes of each schedule that were pruned: ran, skipped, missed.
@@ -150,6 +153,7 @@ impl Checks {
             ended: BTreeSet::new(),
             compiled_specs: BTreeMap::new(),
             interruptions: Interruptions::default(),
+            calendars: Calendars::default(),
             debounces: Debounces::default(),
             events: Events::default(),
             pruned_outcomes: BTreeMap::new(),
@@ -230,8 +234,13 @@ impl Checks {
         // An edit by a slow clock can restore a slot of the trigger before last: it was promised,
         // so it counts.
         let is_stray = is_edited && compiled_spec.prev(first) != Some(first);
-        let expected =
-            compiled_spec.count(Timestamp::from_micros(first.as_micros() - 1), end) + u64::from(is_stray);
+        let decided = self.decided_slots(&before, &compiled_spec, (first, end), plan);
+        let expected = match &decided {
+            Some(decided) => decided.slots.len() as u64,
+            None => {
+                compiled_spec.count(Timestamp::from_micros(first.as_micros() - 1), end) + u64::from(is_stray)
+            }
+        };
         let covered: u64 = covers.iter().map(|cover| cover.2).sum();
         let is_apart = covers.windows(2).all(|pair| pair[0].1 < pair[1].0);
         // A one-off whose slot is already recorded gets no second outcome.
@@ -240,6 +249,11 @@ impl Checks {
             covered == expected && is_apart && covers.first().is_some_and(|cover| cover.0 == first);
         if !is_covered && !is_on_record {
             self.fail(format_args!("{expected} slots from {first} to {end} became {covers:?} of {before:?}"));
+        }
+        if let Some(mistake) = decided.as_ref().and_then(|decided| decided.mistake.as_ref())
+            && !is_on_record
+        {
+            self.fail(format_args!("{mistake}: {plan:?} of {before:?}"));
         }
         if last > horizon {
             self.fail(format_args!("{last} was decided at {now}, earlier than the lead: {plan:?}"));
@@ -252,7 +266,9 @@ impl Checks {
         let mut last_slot = before.last_slot;
         let has_unfinished = self.unfinished_of(&plan.schedule).next().is_some();
         for run in &plan.runs {
-            if compiled_spec.prev(run.slot) != Some(run.slot) && !(is_stray && run.slot == first) {
+            let is_moved = decided.as_ref().is_some_and(|decided| decided.slots.contains(&run.slot));
+            let is_own = compiled_spec.prev(run.slot) == Some(run.slot);
+            if !(is_moved || is_own || is_stray && run.slot == first) {
                 self.fail(format_args!("{} was never a slot of {:?}", run.slot, compiled_spec.spec()));
             }
             // An edit by a slow clock can restore a slot that a fast clock has fired; its run is
@@ -270,6 +286,9 @@ impl Checks {
             if starts_beside && compiled_spec.spec().overlap != Overlap::Allow {
                 self.fail(format_args!("{} starts beside an unfinished run: {plan:?}", run.slot));
             }
+        }
+        if let Some(decided) = decided {
+            self.note_moved(decided, plan, after);
         }
         self.fired_count += plan.runs.len() as u64;
         if has_unfinished || covers.len() > 1 {
@@ -683,6 +702,9 @@ impl Checks {
             known.touched_at = truth;
         }
         known.row = row.clone();
+        if !is_fire {
+            self.check_changed(store, &before, &row);
+        }
         if is_fire || before.updated_at == row.updated_at {
             return;
         }
@@ -724,6 +746,7 @@ impl Checks {
         if found < due {
             self.fail(format_args!("{found} of {due} due slots of {before:?} are on record: {history:?}"));
         }
+        self.check_discarded(before, &compiled_spec, (first, now), &history);
         self.count_event(if due > 1 { "several due slots discarded" } else { "a due slot discarded" });
     }
 
@@ -878,6 +901,15 @@ impl Checks {
         self.deleted.contains_key(id)
     }
 
+    pub fn schedule_rows(&self) -> impl Iterator<Item = &Schedule> {
+        self.schedules.values().map(|known| &known.row)
+    }
+
+    /// Whether a clock that had been far ahead made its slots unclear.
+    pub fn is_recomputed(&self, id: &ScheduleId) -> bool {
+        self.recomputed.contains(id)
+    }
+
     pub fn live_schedules(&self) -> Vec<Schedule> {
         self.schedules.values().map(|known| known.row.clone()).collect()
     }
@@ -952,7 +984,8 @@ impl Checks {
             let end = row.next_slot.map_or(last, |next| Timestamp::from_micros(next.as_micros() - 1));
             // Skips of coming slots are on record already.
             history.retain(|line| line.from <= end);
-            let expected = compiled_spec.count(Timestamp::from_micros(first.as_micros() - 1), end);
+            let expected = compiled_spec.count(Timestamp::from_micros(first.as_micros() - 1), end)
+                + self.moved_count(&row, first, end);
             let found: u64 = history.iter().map(|line| line.count).sum();
             if found != expected && !(history.is_empty() && row.next_slot == Some(first)) {
                 self.fail(format_args!("{found} of {expected} slots of {row:?} are on record: {history:?}"));
@@ -1026,6 +1059,7 @@ impl Witness for Checks {
         if let Command::SendEvent(new) = command {
             self.check_send(store, new, outcome, now);
         }
+        self.check_calendar(command, outcome);
         let Ok(answer) = outcome else {
             self.fenced_count += u64::from(*outcome == Err(Rejection::Fenced));
             return;

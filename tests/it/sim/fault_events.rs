@@ -87,6 +87,7 @@ impl World {
         self.is_calm = true;
         set_faults(&self.api, 0, 0);
         self.reset_limits();
+        self.set_all_calendars();
         for machine in 0..self.machines.len() {
             self.resume(machine);
             let version = self.version;

@@ -1,6 +1,7 @@
 //! Users and programs that call the API during the simulation, and what the application's code
 //! declares.
 
+use super::calendars;
 use super::checks::PROJECT;
 use super::faults::Rng;
 use super::world::{APP, DAY, Event, HOUR, MINUTE, MS, Pace, SECOND, Theme, WORKFLOWS, World};
@@ -37,7 +38,7 @@ impl World {
         self.ask_all(&[command]);
     }
 
-    fn ask_all(&mut self, commands: &[Command]) {
+    pub fn ask_all(&mut self, commands: &[Command]) {
         let now = Timestamp::from_micros(self.truth);
         while self.api.commit(commands, now).is_err() {}
         self.hint_machines();
@@ -71,6 +72,9 @@ impl World {
         }
         if self.theme == Theme::Limits && self.rng.chance(500) {
             return if self.rng.chance(200) { self.set_limit() } else { self.invoke_by_hand() };
+        }
+        if self.theme == Theme::Calendars && self.rng.chance(250) {
+            return self.change_calendar();
         }
         match self.rng.range(0, 17) {
             0..=2 if is_free => {
@@ -156,6 +160,9 @@ impl World {
         }
         let spec: ScheduleSpec = serde_json::from_value(fields).unwrap();
         let Ok(compiled_spec) = CompiledSpec::new(spec.clone()) else { return };
+        if !self.has_calendars_of(&spec) {
+            return;
+        }
         let text = serde_json::to_string(&spec).unwrap();
         let spec = Some((text.into(), spec.trigger_key().into(), compiled_spec.next(now)));
         self.patch(schedule, Some(schedule.revision), Patch { spec, ..Patch::default() });
@@ -263,6 +270,9 @@ impl World {
         if self.theme == Theme::Limits && self.rng.chance(500) {
             spec.priority = Some(u8::try_from(self.rng.range(0, 9)).unwrap());
         }
+        if !self.has_calendars_of(&spec) {
+            spec.calendars.clear();
+        }
         let spec = &spec;
         let id = ScheduleId::from(format!("sch_{workflow}{key}n{}", self.sequence));
         let new = new_schedule(id, workflow, key, spec, self.truth);
@@ -322,6 +332,9 @@ pub fn declared(seed: u64, version: u64, began: i64, pace: Pace) -> Vec<NewSched
 }
 
 fn any_spec(rng: &mut Rng, truth: i64, pace: Pace) -> ScheduleSpec {
+    if pace.has_calendars {
+        return calendars::any_spec(rng, truth, pace);
+    }
     let is_slow = pace.is_slow;
     let mut fields = match rng.range(0, 9) {
         0..=4 if is_slow => json!({"cron": *rng.pick(&SLOW_CRONS)}),
