@@ -402,6 +402,33 @@ async def test_a_step_in_a_thread_that_raises_cancelled_is_retried(
     assert (step.status, step.attempt) == ("failed", 2)
 
 
+async def test_a_step_in_a_thread_whose_task_is_cancelled_has_not_failed(
+    client: PolosClient,
+) -> None:
+    @workflow
+    async def impatient(ctx: WorkflowContext) -> str:
+        entered, go = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def fetch() -> None:
+            loop.call_soon_threadsafe(entered.set)
+            go.wait()
+
+        step = asyncio.ensure_future(ctx.step.run("fetch", fetch))
+        await entered.wait()
+        step.cancel()
+        done, _ = await asyncio.wait({step})
+        go.set()
+        return f"cancelled: {all(task.cancelled() for task in done)}"
+
+    async with surviving_worker(client):
+        handle = await impatient.invoke(client)
+        assert await handle.result(30) == "cancelled: True"
+        assert not any(
+            step.status == "failed" for step in (await runs.get(client, handle.id)).steps
+        )
+
+
 @pytest.mark.parametrize("cancels_tasks", [True, False])
 def test_a_loop_that_ends_under_a_handler_leaves_the_run_to_other_workers(
     cancels_tasks: bool, database: Any
