@@ -936,7 +936,7 @@ def preview(
         database: ``await calendars.list(client)``, or a mapping of names to dates. Raises
         :class:`CalendarNotFoundError` for a name that is not among them.
     """
-    asked = _Asked.of(
+    query = _SlotQuery.of(
         cron=cron,
         timezone=timezone,
         every=every,
@@ -953,11 +953,11 @@ def preview(
         count=count,
         after=after,
     )
-    return asked.slots(_polos.first_slots(*asked.arguments))
+    return query.slots(_polos.first_slots(*query.arguments))
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
+class _SlotQuery:
     """A checked call of :func:`preview` or :func:`explain`."""
 
     spec: str
@@ -974,7 +974,7 @@ class _Asked:
     @classmethod
     def of(
         cls, *, count: int, after: datetime | None, calendars: Calendars | None, **options: Any
-    ) -> _Asked:
+    ) -> _SlotQuery:
         given = {name: value for name, value in options.items() if value is not None}
         spec = normalise_schedule(given)
         skipped: Container[Any] | None = spec.pop("skip_calendar", None)
@@ -1062,7 +1062,7 @@ def explain(
     The notes say what clock changes do, name bounds, skipped dates, and jitter, and point out
     likely mistakes. Takes and raises the same as :func:`preview`.
     """
-    asked = _Asked.of(
+    query = _SlotQuery.of(
         cron=cron,
         timezone=timezone,
         every=every,
@@ -1079,10 +1079,10 @@ def explain(
         count=count,
         after=after,
     )
-    english, slots, notes = _polos.explain(*asked.arguments)
-    if asked.skipped is not None:
+    english, slots, notes = _polos.explain(*query.arguments)
+    if query.skipped is not None:
         notes.append("slots on the dates of the calendar are skipped")
-    return Explanation(english, tuple(asked.slots(slots)), tuple(notes))
+    return Explanation(english, tuple(query.slots(slots)), tuple(notes))
 
 
 def _now_micros() -> int:

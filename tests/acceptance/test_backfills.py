@@ -129,17 +129,17 @@ def test_the_command_line_limits_watches_and_cancels(command: Command, client: P
     asyncio.run(registered())
     schedules.sync.create(client, "digest", "0 8 * * *")
     arguments = ["schedules", "backfill", "digest", "--from", "2026-01-01", "--to", "2026-01-06"]
-    said = command(*arguments, "--limit", "3", "--dry-run")
-    assert said.err == "would run 3 slots; 2 slots of the range left\n"
-    said = command(*arguments, "--limit", "3", "--concurrency", "2", "--yes")
-    assert said.code == 0, said.err
-    assert len(said.lines) == 3
+    result = command(*arguments, "--limit", "3", "--dry-run")
+    assert result.err == "would run 3 slots; 2 slots of the range left\n"
+    result = command(*arguments, "--limit", "3", "--concurrency", "2", "--yes")
+    assert result.code == 0, result.err
+    assert len(result.lines) == 3
     [listed] = command("backfills", "list", "--json").objects
-    assert f"polos backfills show {listed['id']}" in said.err
+    assert f"polos backfills show {listed['id']}" in result.err
     assert (listed["waiting"], listed["concurrency"], listed["done"]) == (3, 2, 0)
     assert listed["id"] in command("backfills", "list").out
     assert "0 of 3" in command("backfills", "show", listed["id"]).out
     assert command("backfills", "cancel", listed["id"]).code != 0, "it asks first"
-    said = command("backfills", "cancel", listed["id"], "--yes", "--json")
-    assert said.objects[0]["cancelled"] == 3
+    result = command("backfills", "cancel", listed["id"], "--yes", "--json")
+    assert result.objects[0]["cancelled"] == 3
     assert command("backfills", "show", "bf_nope").code == 3

@@ -57,7 +57,7 @@ class BrowserWindow:
 
 
 @dataclass
-class Scene:
+class Site:
     """An application with some history, and the address of its dashboard."""
 
     time: polos.testing.VirtualTime
@@ -89,7 +89,7 @@ class Scene:
 
 
 @pytest.fixture
-async def scene() -> AsyncIterator[Scene]:
+async def site() -> AsyncIterator[Site]:
     assert PATH, REASON  # POLOS_BROWSER_TESTS says that there has to be one
     from playwright.async_api import async_playwright
 
@@ -122,61 +122,61 @@ async def scene() -> AsyncIterator[Scene]:
         )
         browser = await driver.chromium.launch(executable_path=PATH, args=["--no-sandbox"])
         try:
-            yield Scene(time, await ready, browser)
+            yield Site(time, await ready, browser)
         finally:
             await browser.close()
             server.cancel()
             await asyncio.wait({server})
 
 
-async def test_nothing_leaves_the_machine_and_no_policy_is_broken(scene: Scene):
-    async with scene.visitor() as visitor:
-        for path in await scene.paths():
+async def test_nothing_leaves_the_machine_and_no_policy_is_broken(site: Site):
+    async with site.visitor() as visitor:
+        for path in await site.paths():
             await visitor.open(path)
             await visitor.page.wait_for_selector("#pulse.on")
         assert visitor.complaints == []
         assert len(visitor.requests) > 20
-        assert [url for url in visitor.requests if not url.startswith(scene.base)] == []
+        assert [url for url in visitor.requests if not url.startswith(site.base)] == []
 
 
-async def test_a_page_keeps_up_without_a_reload(scene: Scene):
-    async with scene.visitor() as visitor:
+async def test_a_page_keeps_up_without_a_reload(site: Site):
+    async with site.visitor() as visitor:
         await visitor.open("runs?workflow=digest")
         await visitor.page.wait_for_selector("#pulse.on")
         await visitor.page.evaluate("window.kept = 'the same page'")
         before = await visitor.page.locator("tbody tr").count()
-        await scene.time.advance(hours=1)
+        await site.time.advance(hours=1)
         await visitor.page.wait_for_function(
             "before => document.querySelectorAll('tbody tr').length === before + 1", arg=before
         )
         assert await visitor.page.evaluate("window.kept") == "the same page"
 
 
-async def test_updates_leave_a_form_that_is_in_use_unchanged(scene: Scene):
-    [found] = await schedules.list(scene.client, workflow="digest")
-    async with scene.visitor() as visitor:
+async def test_updates_leave_a_form_that_is_in_use_unchanged(site: Site):
+    [found] = await schedules.list(site.client, workflow="digest")
+    async with site.visitor() as visitor:
         page = visitor.page
         await visitor.open(f"schedules/{found.id}")
         await page.wait_for_selector("#pulse.on")
         await page.get_by_text("Pause…").click()
         await page.get_by_label("Note (optional)").fill("half a sentence")
         rows = await page.locator("tbody tr").count()
-        await scene.time.advance(hours=1)
+        await site.time.advance(hours=1)
         await page.wait_for_function(
             "rows => document.querySelectorAll('tbody tr').length > rows", arg=rows
         )
         assert await page.get_by_label("Note (optional)").input_value() == "half a sentence"
         await page.get_by_label("Note (optional)").press("Enter")
         await page.wait_for_url("**done=paused")
-    paused = await schedules.get(scene.client, found.id)
+    paused = await schedules.get(site.client, found.id)
     assert (paused.status, paused.note) == ("paused", "half a sentence")
 
 
 @pytest.mark.parametrize("is_focused", [True, False])
-async def test_text_for_one_event_survives_another_event(scene: Scene, is_focused: bool):
-    handle = await runs.invoke(scene.client, "contract")
-    await scene.time.advance(seconds=1)
-    async with scene.visitor() as visitor:
+async def test_text_for_one_event_survives_another_event(site: Site, is_focused: bool):
+    handle = await runs.invoke(site.client, "contract")
+    await site.time.advance(seconds=1)
+    async with site.visitor() as visitor:
         page = visitor.page
         await visitor.open(f"runs/{handle.id}")
         await page.wait_for_selector("#pulse.on")
@@ -185,38 +185,38 @@ async def test_text_for_one_event_survives_another_event(scene: Scene, is_focuse
         await typed.fill('"half a sentence"')
         if not is_focused:
             await typed.blur()
-        assert await runs.send(scene.client, handle.id, "buyer", "yes")
+        assert await runs.send(site.client, handle.id, "buyer", "yes")
         await page.get_by_role("button", name="Send buyer").wait_for(state="detached")
         assert await typed.input_value() == '"half a sentence"'
         if is_focused:
             assert await typed.evaluate("node => node === document.activeElement")
         await page.get_by_role("button", name="Send seller").click()
         await page.wait_for_url("**done=sent")
-    await scene.time.advance(seconds=1)
+    await site.time.advance(seconds=1)
     assert await handle.result() == ["yes", "half a sentence"]
 
 
-async def test_a_form_that_came_with_an_update_works(scene: Scene):
-    [found] = await schedules.list(scene.client, workflow="digest")
-    async with scene.visitor() as visitor:
+async def test_a_form_that_came_with_an_update_works(site: Site):
+    [found] = await schedules.list(site.client, workflow="digest")
+    async with site.visitor() as visitor:
         await visitor.open(f"schedules/{found.id}")
         await visitor.page.wait_for_selector("#pulse.on")
-        await schedules.pause(scene.client, found.id)
+        await schedules.pause(site.client, found.id)
         await visitor.page.get_by_role("button", name="Resume").click()
         await visitor.page.wait_for_url("**done=resumed")
-        assert (await schedules.get(scene.client, found.id)).status == "active"
+        assert (await schedules.get(site.client, found.id)).status == "active"
         # And screen readers were notified of the change.
-        await schedules.pause(scene.client, found.id)
+        await schedules.pause(site.client, found.id)
         await visitor.page.wait_for_function(
             "() => document.getElementById('announcer').textContent.includes('paused')"
         )
 
 
-async def test_without_scripts_pages_are_read_and_forms_work(scene: Scene):
-    [found] = await schedules.list(scene.client, workflow="digest")
-    async with scene.visitor(java_script_enabled=False) as visitor:
+async def test_without_scripts_pages_are_read_and_forms_work(site: Site):
+    [found] = await schedules.list(site.client, workflow="digest")
+    async with site.visitor(java_script_enabled=False) as visitor:
         page = visitor.page
-        for path in await scene.paths():
+        for path in await site.paths():
             await visitor.open(path)
             assert await page.locator("h1").count() == 1
         await visitor.open("schedules")
@@ -226,12 +226,12 @@ async def test_without_scripts_pages_are_read_and_forms_work(scene: Scene):
         assert "Paused. No run starts" in await page.inner_text("main")
         await page.get_by_role("button", name="Resume").click()
         assert "Resumed" in await page.inner_text("main")
-    assert (await schedules.get(scene.client, found.id)).status == "active"
+    assert (await schedules.get(site.client, found.id)).status == "active"
 
 
-async def test_everything_is_reached_with_the_keyboard(scene: Scene):
-    [found] = await schedules.list(scene.client, workflow="digest")
-    async with scene.visitor() as visitor:
+async def test_everything_is_reached_with_the_keyboard(site: Site):
+    [found] = await schedules.list(site.client, workflow="digest")
+    async with site.visitor() as visitor:
         page = visitor.page
         await visitor.open(f"schedules/{found.id}")
         await page.keyboard.press("Tab")
@@ -252,11 +252,11 @@ async def test_everything_is_reached_with_the_keyboard(scene: Scene):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_pages_pass_the_usual_checks_of_accessibility(scene: Scene, scheme: Any):
+async def test_pages_pass_the_usual_checks_of_accessibility(site: Site, scheme: Any):
     from axe_playwright_python.async_playwright import Axe
 
-    async with scene.visitor(color_scheme=scheme) as visitor:
-        for path in [*await scene.paths(), "nowhere"]:
+    async with site.visitor(color_scheme=scheme) as visitor:
+        for path in [*await site.paths(), "nowhere"]:
             await visitor.open(path)
             results = await Axe().run(visitor.page)
             found = [
@@ -268,12 +268,12 @@ async def test_pages_pass_the_usual_checks_of_accessibility(scene: Scene, scheme
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280, 1920])
-async def test_pages_fit_into_narrow_and_wide_windows(scene: Scene, width: int):
-    await schedules.create(scene.client, "digest", every=timedelta(hours=5), key="x" * 250)
-    await scene.time.advance(hours=5)
-    [long] = await schedules.list(scene.client, key="x" * 250)
-    async with scene.visitor(viewport={"width": width, "height": 800}) as visitor:
-        for path in [*await scene.paths(), f"schedules/{long.id}"]:
+async def test_pages_fit_into_narrow_and_wide_windows(site: Site, width: int):
+    await schedules.create(site.client, "digest", every=timedelta(hours=5), key="x" * 250)
+    await site.time.advance(hours=5)
+    [long] = await schedules.list(site.client, key="x" * 250)
+    async with site.visitor(viewport={"width": width, "height": 800}) as visitor:
+        for path in [*await site.paths(), f"schedules/{long.id}"]:
             await visitor.open(path)
             beyond = await visitor.page.evaluate(
                 "document.documentElement.scrollWidth - document.documentElement.clientWidth"
@@ -281,13 +281,13 @@ async def test_pages_fit_into_narrow_and_wide_windows(scene: Scene, width: int):
             assert beyond <= 0, path
 
 
-async def test_a_lost_server_is_reported(scene: Scene):
+async def test_a_lost_server_is_reported(site: Site):
     ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(
-        serve(scene.client, port=0, handle_signals=False, on_ready=ready.set_result)
+        serve(site.client, port=0, handle_signals=False, on_ready=ready.set_result)
     )
     base = await ready
-    async with scene.visitor() as visitor:
+    async with site.visitor() as visitor:
         await visitor.page.goto(base)
         await visitor.page.wait_for_selector("#pulse.on")
         server.cancel()

@@ -30,7 +30,7 @@ HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
 
 
 @dataclass
-class Scene:
+class Site:
     """An application with some days of history, and a browser on its dashboard."""
 
     time: polos.testing.VirtualTime
@@ -71,7 +71,7 @@ def words_of(html: str) -> str:
 
 
 @pytest.fixture
-async def scene(visit: Any) -> AsyncIterator[Scene]:
+async def site(visit: Any) -> AsyncIterator[Site]:
     @workflow(id="report", schedule={"cron": "30 2 * * *", "timezone": "America/New_York"})
     async def report(ctx: WorkflowContext, payload: Any) -> dict[str, int]:
         await ctx.step.run("fetch", lambda: {"orders": 1284})
@@ -104,7 +104,7 @@ async def scene(visit: Any) -> AsyncIterator[Scene]:
 
     async with polos.testing.clock(START, app="shop") as time:
         app = polos.ui(time.client)
-        yield Scene(time, await visit(app), app)
+        yield Site(time, await visit(app), app)
 
 
 # --- reading ---------------------------------------------------------------------------------
@@ -117,12 +117,12 @@ async def test_overview_of_an_empty_database_says_how_to_begin(client: PolosClie
     assert "polos run app.py" in page
 
 
-async def test_overview_shows_what_runs_failed_and_comes(scene: Scene):
-    await schedules.create(scene.client, "digest", every=timedelta(hours=6), key="ada")
-    await scene.time.advance(hours=3)
-    await runs.invoke(scene.client, "onboarding", {"user": "ada"})
-    await scene.time.advance(minutes=1)
-    page = await scene.page("/")
+async def test_overview_shows_what_runs_failed_and_comes(site: Site):
+    await schedules.create(site.client, "digest", every=timedelta(hours=6), key="ada")
+    await site.time.advance(hours=3)
+    await runs.invoke(site.client, "onboarding", {"user": "ada"})
+    await site.time.advance(minutes=1)
+    page = await site.page("/")
     assert "waiting 1" in page
     assert "active 3" in page
     assert "6 slots of 3 schedules" in page
@@ -132,39 +132,39 @@ async def test_overview_shows_what_runs_failed_and_comes(scene: Scene):
     assert "Workers Details shop" in page
 
 
-async def test_schedules_are_found_by_the_beginning_of_their_key_workflow_and_status(scene: Scene):
+async def test_schedules_are_found_by_the_beginning_of_their_key_workflow_and_status(site: Site):
     for key in ("tenant/1/ada", "tenant/1/bob", "tenant/2/eve", "100%_sure"):
-        await schedules.create(scene.client, "digest", cron="0 8 * * *", key=key)
-    eve = await schedules.create(scene.client, "digest", cron="0 8 * * *", key="tenant/2/eve")
-    await schedules.pause(scene.client, eve, note="on holiday")
+        await schedules.create(site.client, "digest", cron="0 8 * * *", key=key)
+    eve = await schedules.create(site.client, "digest", cron="0 8 * * *", key="tenant/2/eve")
+    await schedules.pause(site.client, eve, note="on holiday")
 
-    page = await scene.page("/schedules?find=tenant/1/")
+    page = await site.page("/schedules?find=tenant/1/")
     assert "tenant/1/ada" in page
     assert "tenant/1/bob" in page
     assert "tenant/2/eve" not in page
     assert "At 08:00, every day" in page
 
-    assert "100%_sure" in await scene.page("/schedules?find=100%25")
-    assert "100%_sure" not in await scene.page("/schedules?find=%25")
-    assert "tenant/2/eve" in await scene.page("/schedules?status=paused")
-    assert "tenant" not in await scene.page("/schedules?workflow=invoices")
-    assert "No schedules match" in await scene.page("/schedules?find=nobody")
+    assert "100%_sure" in await site.page("/schedules?find=100%25")
+    assert "100%_sure" not in await site.page("/schedules?find=%25")
+    assert "tenant/2/eve" in await site.page("/schedules?status=paused")
+    assert "tenant" not in await site.page("/schedules?workflow=invoices")
+    assert "No schedules match" in await site.page("/schedules?find=nobody")
 
-    by_id = await scene.browser.get(f"/schedules?find={eve}")
+    by_id = await site.browser.get(f"/schedules?find={eve}")
     assert by_id.status_code == 303
     assert by_id.headers["location"] == f"/schedules/{eve}"
 
 
 @pytest.mark.parametrize("query", ["workflow=digest", "find=user-", "find=user-&status=active"])
-async def test_a_long_list_of_schedules_is_walked_page_by_page(scene: Scene, query: str):
+async def test_a_long_list_of_schedules_is_walked_page_by_page(site: Site, query: str):
     await schedules.create_many(
-        scene.client,
+        site.client,
         [{"workflow": "digest", "cron": "0 8 * * *", "key": f"user-{n}"} for n in range(120)],
     )
     seen: list[str] = []
     path: str | None = f"/schedules?{query}"
     while path is not None:
-        html = (await scene.browser.get(path)).text
+        html = (await site.browser.get(path)).text
         seen += re.findall(r'<span class="key">(user-\d+)</span>', html)
         following = re.search(r'href="([^"]*)" rel="next"', html)
         path = following[1].replace("&amp;", "&") if following else None
@@ -172,14 +172,14 @@ async def test_a_long_list_of_schedules_is_walked_page_by_page(scene: Scene, que
     assert len(set(seen)) == 120
 
 
-async def test_a_schedule_shows_its_meaning_and_its_outcomes(scene: Scene):
-    [report] = await schedules.list(scene.client, workflow="report")
-    await scene.time.advance(days=1)
-    await schedules.pause(scene.client, report.id)
-    await scene.time.advance(days=3)
-    await schedules.resume(scene.client, report.id)
-    await scene.time.advance(hours=1)
-    page = await scene.page(f"/schedules/{report.id}")
+async def test_a_schedule_shows_its_meaning_and_its_outcomes(site: Site):
+    [report] = await schedules.list(site.client, workflow="report")
+    await site.time.advance(days=1)
+    await schedules.pause(site.client, report.id)
+    await site.time.advance(days=3)
+    await schedules.resume(site.client, report.id)
+    await site.time.advance(hours=1)
+    page = await site.page(f"/schedules/{report.id}")
     assert "At 02:30, every day America/New_York" in page
     assert "2026, 02:30 EST" not in page  # the current year is omitted
     assert "Fri 6 Mar, 02:30 EST" in page
@@ -187,34 +187,34 @@ async def test_a_schedule_shows_its_meaning_and_its_outcomes(scene: Scene):
     assert "succeeded" in page
     assert re.search(r"Next slots \w+ \d+ Mar, 02:30 EDT", page)
     assert "declared by the code of shop" in page
-    counts = (await schedules.get(scene.client, report.id)).counts
+    counts = (await schedules.get(site.client, report.id)).counts
     assert counts.missed > 0
     assert f"{counts.ran} ran, 0 skipped, {counts.missed} missed" in page
 
 
-async def test_a_schedule_warns_of_clock_changes_ahead(scene: Scene):
-    [report] = await schedules.list(scene.client, workflow="report")
-    assert "8 Mar" in await scene.page(f"/schedules/{report.id}")
-    assert "2026-03-08" in await scene.page(f"/schedules/{report.id}")
+async def test_a_schedule_warns_of_clock_changes_ahead(site: Site):
+    [report] = await schedules.list(site.client, workflow="report")
+    assert "8 Mar" in await site.page(f"/schedules/{report.id}")
+    assert "2026-03-08" in await site.page(f"/schedules/{report.id}")
 
 
-async def test_a_long_history_is_walked_page_by_page(scene: Scene):
-    id = await schedules.create(scene.client, "digest", every=timedelta(minutes=1), key="often")
-    await scene.time.advance(hours=2)
-    first = (await scene.browser.get(f"/schedules/{id}")).text
+async def test_a_long_history_is_walked_page_by_page(site: Site):
+    id = await schedules.create(site.client, "digest", every=timedelta(minutes=1), key="often")
+    await site.time.advance(hours=2)
+    first = (await site.browser.get(f"/schedules/{id}")).text
     older = re.search(r'href="([^"]*before=[^"]*)"', first)
     assert older
-    second = (await scene.browser.get(older[1])).text
+    second = (await site.browser.get(older[1])).text
     rows = [set(re.findall(r'<tr id="slot-([^"]*)"', page)) for page in (first, second)]
     assert len(rows[0]) == 50
     assert len(rows[1]) == 50
     assert not rows[0] & rows[1]
 
 
-async def test_a_run_shows_steps_times_result_and_arguments(scene: Scene):
-    await scene.time.advance(days=1)
-    [run] = await runs.list(scene.client, workflow="report")
-    page = await scene.page(f"/runs/{run.id}")
+async def test_a_run_shows_steps_times_result_and_arguments(site: Site):
+    await site.time.advance(days=1)
+    [run] = await runs.list(site.client, workflow="report")
+    page = await site.page(f"/runs/{run.id}")
     assert "succeeded" in page
     assert "fetch" in page
     assert '"orders": 1284' in page
@@ -224,75 +224,75 @@ async def test_a_run_shows_steps_times_result_and_arguments(scene: Scene):
     assert '"timestamp": "2026-03-06T02:30:00-05:00"' in page
 
 
-async def test_an_invoked_run_shows_what_it_was_given(scene: Scene):
-    handle = await runs.invoke(scene.client, "onboarding", {"user": "grace"})
-    await scene.time.advance(seconds=1)
-    page = await scene.page(f"/runs/{handle.id}")
+async def test_an_invoked_run_shows_what_it_was_given(site: Site):
+    handle = await runs.invoke(site.client, "onboarding", {"user": "grace"})
+    await site.time.advance(seconds=1)
+    page = await site.page(f"/runs/{handle.id}")
     assert '"user": "grace"' in page
     assert "continues at Sun 5 Apr" in page
 
 
-async def test_a_run_shows_its_progress(scene: Scene):
+async def test_a_run_shows_its_progress(site: Site):
     @workflow(id="reading")
     async def reading(ctx: WorkflowContext):
         ctx.progress(0.4, "page 12 of <b>30</b>")
         await ctx.step.sleep("sleep", 3_600)
 
-    await scene.time.restart()
-    handle = await runs.invoke(scene.client, "reading")
-    await scene.time.advance(seconds=1)
-    page = await scene.page(f"/runs/{handle.id}")
+    await site.time.restart()
+    handle = await runs.invoke(site.client, "reading")
+    await site.time.advance(seconds=1)
+    page = await site.page(f"/runs/{handle.id}")
     assert "40%" in page
     assert "page 12 of <b>30</b>" in page
-    await scene.time.advance(hours=2)
-    assert "page 12" not in await scene.page(f"/runs/{handle.id}")
+    await site.time.advance(hours=2)
+    assert "page 12" not in await site.page(f"/runs/{handle.id}")
 
 
-async def test_a_failed_run_shows_its_traceback_down_to_the_cause(scene: Scene):
-    await scene.time.advance(hours=2)
-    [run] = await runs.list(scene.client, workflow="invoices")
-    page = await scene.page(f"/runs/{run.id}")
+async def test_a_failed_run_shows_its_traceback_down_to_the_cause(site: Site):
+    await site.time.advance(hours=2)
+    [run] = await runs.list(site.client, workflow="invoices")
+    page = await site.page(f"/runs/{run.id}")
     assert "polos.exceptions.StepError step `charge` failed 2 times" in page
     assert "Caused by ConnectionError" in page
     assert 'raise ConnectionError("the gateway is closed")' in page
 
 
-async def test_a_run_that_waits_for_a_child_leads_to_it_and_back(scene: Scene):
-    handle = await runs.invoke(scene.client, "parent")
-    await scene.time.advance(seconds=1)
-    html = (await scene.browser.get(f"/runs/{handle.id}")).text
+async def test_a_run_that_waits_for_a_child_leads_to_it_and_back(site: Site):
+    handle = await runs.invoke(site.client, "parent")
+    await site.time.advance(seconds=1)
+    html = (await site.browser.get(f"/runs/{handle.id}")).text
     link = re.search(r'waits for <a href="(/runs/[^"]+)"', html)
     assert link
-    below = (await scene.browser.get(link[1])).text
+    below = (await site.browser.get(link[1])).text
     assert f'href="/runs/{handle.id}"' in below
     assert "Invoked by a step of another run" in words_of(below)
 
 
-async def test_runs_are_found_by_workflow_status_key_and_schedule(scene: Scene):
-    id = await schedules.create(scene.client, "digest", cron="0 8 * * *", key="ada")
-    await scene.time.advance(hours=5)
-    assert "invoices" in await scene.page("/runs?status=failed")
-    assert "No runs match" in await scene.page("/runs?status=cancelled")
-    assert "ada" in await scene.page("/runs?find=ada")
-    assert "invoices" not in await scene.page("/runs?find=ada")
-    assert "ada" in await scene.page(f"/runs?schedule={id}")
+async def test_runs_are_found_by_workflow_status_key_and_schedule(site: Site):
+    id = await schedules.create(site.client, "digest", cron="0 8 * * *", key="ada")
+    await site.time.advance(hours=5)
+    assert "invoices" in await site.page("/runs?status=failed")
+    assert "No runs match" in await site.page("/runs?status=cancelled")
+    assert "ada" in await site.page("/runs?find=ada")
+    assert "invoices" not in await site.page("/runs?find=ada")
+    assert "ada" in await site.page(f"/runs?schedule={id}")
 
 
-async def test_a_long_list_of_runs_is_walked_page_by_page(scene: Scene):
-    await schedules.create(scene.client, "digest", every=timedelta(minutes=1), key="often")
-    await scene.time.advance(hours=2)
+async def test_a_long_list_of_runs_is_walked_page_by_page(site: Site):
+    await schedules.create(site.client, "digest", every=timedelta(minutes=1), key="often")
+    await site.time.advance(hours=2)
     seen: list[str] = []
     path: str | None = "/runs?workflow=digest"
     while path is not None:
-        html = (await scene.browser.get(path)).text
+        html = (await site.browser.get(path)).text
         seen += re.findall(r'<tr id="row-(run_[^"]+)"', html)
         following = re.search(r'href="([^"]*)" rel="next"', html)
         path = following[1].replace("&amp;", "&") if following else None
     assert len(seen) == len(set(seen)) == 120
 
 
-async def test_workers_are_listed_with_what_they_do(scene: Scene):
-    page = await scene.page("/workers")
+async def test_workers_are_listed_with_what_they_do(site: Site):
+    page = await site.page("/workers")
     assert "shop" in page
     assert "onboarding" in page
 
@@ -339,8 +339,8 @@ async def test_a_killed_worker_is_reported_as_dead(client: PolosClient, start: A
     assert "process has died" in words_of((await browser.get("/")).text)
 
 
-async def test_head_is_answered_like_get_without_a_body(scene: Scene):
-    answer = await scene.browser.head("/schedules")
+async def test_head_is_answered_like_get_without_a_body(site: Site):
+    answer = await site.browser.head("/schedules")
     assert answer.status_code == 200
     assert answer.content == b""
 
@@ -415,161 +415,161 @@ async def _ended(handle: polos.RunHandle[Any]) -> bool:
 # --- acting ----------------------------------------------------------------------------------
 
 
-async def test_a_schedule_is_paused_with_a_note_and_resumed(scene: Scene):
-    [found] = await schedules.list(scene.client, workflow="report")
+async def test_a_schedule_is_paused_with_a_note_and_resumed(site: Site):
+    [found] = await schedules.list(site.client, workflow="report")
     page = f"/schedules/{found.id}"
-    answer = await submit(scene.browser, page, f"{page}/pause", note="until Monday & <b>")
+    answer = await submit(site.browser, page, f"{page}/pause", note="until Monday & <b>")
     assert answer.status_code == 303
     assert answer.headers["location"] == f"{page}?done=paused"
-    paused = await schedules.get(scene.client, found.id)
+    paused = await schedules.get(site.client, found.id)
     assert (paused.status, paused.note) == ("paused", "until Monday & <b>")
-    shown = await scene.page(answer.headers["location"])
+    shown = await site.page(answer.headers["location"])
     assert "Paused. No run starts until you resume it." in shown
     assert "until Monday & <b>" in shown
 
-    assert (await submit(scene.browser, page, f"{page}/resume")).status_code == 303
-    assert (await schedules.get(scene.client, found.id)).status == "active"
+    assert (await submit(site.browser, page, f"{page}/resume")).status_code == 303
+    assert (await schedules.get(site.client, found.id)).status == "active"
 
 
-async def test_the_coming_slot_is_left_out(scene: Scene):
-    [found] = await schedules.list(scene.client, workflow="invoices")
+async def test_the_coming_slot_is_left_out(site: Site):
+    [found] = await schedules.list(site.client, workflow="invoices")
     page = f"/schedules/{found.id}"
-    assert (await submit(scene.browser, page, f"{page}/skip")).status_code == 303
-    after = await schedules.get(scene.client, found.id)
+    assert (await submit(site.browser, page, f"{page}/skip")).status_code == 303
+    after = await schedules.get(site.client, found.id)
     assert found.upcoming is not None
     assert after.upcoming == found.upcoming + timedelta(days=1)
-    assert "skipped slots" in await scene.page(page)
-    assert (await submit(scene.browser, page, f"{page}/unskip")).status_code == 303
-    assert (await schedules.get(scene.client, found.id)).upcoming == found.upcoming
-    assert "skipped slots" not in await scene.page(page)
+    assert "skipped slots" in await site.page(page)
+    assert (await submit(site.browser, page, f"{page}/unskip")).status_code == 303
+    assert (await schedules.get(site.client, found.id)).upcoming == found.upcoming
+    assert "skipped slots" not in await site.page(page)
 
 
-async def test_a_schedule_is_run_now(scene: Scene):
-    [found] = await schedules.list(scene.client, workflow="report")
+async def test_a_schedule_is_run_now(site: Site):
+    [found] = await schedules.list(site.client, workflow="report")
     page = f"/schedules/{found.id}"
-    answer = await submit(scene.browser, page, f"{page}/trigger")
-    [run] = await runs.list(scene.client, workflow="report")
+    answer = await submit(site.browser, page, f"{page}/trigger")
+    [run] = await runs.list(site.client, workflow="report")
     assert run.origin == "trigger"
     assert answer.headers["location"] == f"/runs/{run.id}?done=triggered"
 
 
-async def test_the_page_of_backfills_says_how_to_start_one(scene: Scene):
-    assert "No runs of a backfill are stored" in await scene.page("/backfills")
+async def test_the_page_of_backfills_says_how_to_start_one(site: Site):
+    assert "No runs of a backfill are stored" in await site.page("/backfills")
 
 
-async def test_a_calendar_is_stored_shown_and_deleted(scene: Scene):
-    assert "No calendar is stored" in await scene.page("/calendars")
+async def test_a_calendar_is_stored_shown_and_deleted(site: Site):
+    assert "No calendar is stored" in await site.page("/calendars")
     dates = "2020-12-25\r\n2999-12-25  # far away\r\n"
-    answer = await submit(scene.browser, "/calendars", "/calendars", name="us", text=dates)
+    answer = await submit(site.browser, "/calendars", "/calendars", name="us", text=dates)
     assert answer.headers["location"] == "/calendars/us?done=calendar_set"
-    assert "us 2 2999-12-25 2999-12-25" in await scene.page("/calendars")
-    page = await scene.page("/calendars/us")
+    assert "us 2 2999-12-25 2999-12-25" in await site.page("/calendars")
+    page = await site.page("/calendars/us")
     assert "2020 Fri 2020-12-25 2999 Wed 2999-12-25" in page
     event = ["BEGIN:VCALENDAR", "BEGIN:VEVENT", "DTSTART;VALUE=DATE:20201226", "END:VEVENT"]
     text = "\r\n".join([*event, "END:VCALENDAR", ""])
-    answer = await submit(scene.browser, "/calendars/us", "/calendars", name="us", text=text)
+    answer = await submit(site.browser, "/calendars/us", "/calendars", name="us", text=text)
     assert answer.status_code == 303
-    assert "us 1 none 2020-12-26" in await scene.page("/calendars")
+    assert "us 1 none 2020-12-26" in await site.page("/calendars")
 
-    [found] = await schedules.list(scene.client, workflow="report")
-    await schedules.update(scene.client, found.id, skip="us")
-    answer = await submit(scene.browser, "/calendars/us", "/calendars/us/delete")
+    [found] = await schedules.list(site.client, workflow="report")
+    await schedules.update(site.client, found.id, skip="us")
+    answer = await submit(site.browser, "/calendars/us", "/calendars/us/delete")
     assert (answer.status_code, "in use by" in answer.text) == (409, True)
-    await schedules.update(scene.client, found.id, skip=None)
-    answer = await submit(scene.browser, "/calendars/us", "/calendars/us/delete")
+    await schedules.update(site.client, found.id, skip=None)
+    answer = await submit(site.browser, "/calendars/us", "/calendars/us/delete")
     assert answer.headers["location"] == "/calendars?done=calendar_deleted"
-    assert await calendars.list(scene.client) == []
-    assert (await scene.browser.get("/calendars/us")).status_code == 404
+    assert await calendars.list(site.client) == []
+    assert (await site.browser.get("/calendars/us")).status_code == 404
 
 
-async def test_a_calendar_that_cannot_be_read_is_refused(scene: Scene):
+async def test_a_calendar_that_cannot_be_read_is_refused(site: Site):
     for name, text, reason in [
         ("us", "Christmas", "Line 1: `Christmas` isn't a date"),
         ("us", "  ", "Dates: none given"),
         ("2026", "2026-12-25", "expected a letter"),
     ]:
-        answer = await submit(scene.browser, "/calendars", "/calendars", name=name, text=text)
+        answer = await submit(site.browser, "/calendars", "/calendars", name=name, text=text)
         assert (answer.status_code, reason in words_of(answer.text)) == (400, True), answer.text
     every_day = "\n".join(["2026-12-25"] * 10_000)
-    answer = await submit(scene.browser, "/calendars", "/calendars", name="us", text=every_day)
+    answer = await submit(site.browser, "/calendars", "/calendars", name="us", text=every_day)
     assert answer.status_code == 303, "a long file is accepted"
-    answer = await submit(scene.browser, "/calendars", "/calendars", name="a", text="#" * 2_000_000)
+    answer = await submit(site.browser, "/calendars", "/calendars", name="a", text="#" * 2_000_000)
     assert answer.status_code == 413
 
 
-async def test_a_backfill_is_watched_and_cancelled_as_a_whole(scene: Scene):
-    [found] = await schedules.list(scene.client, workflow="report")
+async def test_a_backfill_is_watched_and_cancelled_as_a_whole(site: Site):
+    [found] = await schedules.list(site.client, workflow="report")
     start = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
     made = await schedules.backfill(
-        scene.client, found.id, start, start + timedelta(days=5), concurrency=2
+        site.client, found.id, start, start + timedelta(days=5), concurrency=2
     )
-    page = await scene.browser.get("/backfills")
+    page = await site.browser.get("/backfills")
     assert f"{made.id} report 0 of 5" in words_of(page.text)
-    missing = await scene.browser.post(
+    missing = await site.browser.post(
         "/backfills/bf_nope/cancel",
         data={"secret": secret_in(page)},
         headers={
-            "origin": str(scene.browser.base_url).rstrip("/"),
+            "origin": str(site.browser.base_url).rstrip("/"),
             "sec-fetch-site": "same-origin",
         },
     )
     assert missing.status_code == 404
-    answer = await submit(scene.browser, "/backfills", f"/backfills/{made.id}/cancel")
+    answer = await submit(site.browser, "/backfills", f"/backfills/{made.id}/cancel")
     assert answer.headers["location"] == "/backfills?done=backfill_cancelled"
-    await scene.time.advance(seconds=1)
+    await site.time.advance(seconds=1)
     info = await made.info()
     assert info is not None
     assert (info.cancelled, info.running, info.waiting) == (5, 0, 0)
-    assert "No other run of the backfill starts." in await scene.page(answer.headers["location"])
+    assert "No other run of the backfill starts." in await site.page(answer.headers["location"])
 
 
-async def test_a_run_is_cancelled_and_retried(scene: Scene):
-    handle = await runs.invoke(scene.client, "onboarding", {"user": "ada"})
-    await scene.time.advance(seconds=1)
+async def test_a_run_is_cancelled_and_retried(site: Site):
+    handle = await runs.invoke(site.client, "onboarding", {"user": "ada"})
+    await site.time.advance(seconds=1)
     page = f"/runs/{handle.id}"
-    assert (await submit(scene.browser, page, f"{page}/cancel")).status_code == 303
+    assert (await submit(site.browser, page, f"{page}/cancel")).status_code == 303
     assert await handle.status() == "cancelled"
-    assert (await submit(scene.browser, page, f"{page}/retry")).status_code == 303
+    assert (await submit(site.browser, page, f"{page}/retry")).status_code == 303
     assert await handle.status() in ("queued", "waiting", "running")
 
 
-async def test_an_event_is_sent_to_a_run_that_waits_for_it(scene: Scene):
+async def test_an_event_is_sent_to_a_run_that_waits_for_it(site: Site):
     @workflow(id="publish")
     async def publish(ctx: WorkflowContext) -> Any:
         return await ctx.step.wait_event("approval", timeout=timedelta(days=3))
 
-    await scene.time.restart()  # with the new workflow
-    handle = await runs.invoke(scene.client, "publish")
-    await scene.time.advance(seconds=1)
+    await site.time.restart()  # with the new workflow
+    handle = await runs.invoke(site.client, "publish")
+    await site.time.advance(seconds=1)
     page = f"/runs/{handle.id}"
-    assert "Waits for an event approval until" in await scene.page(page)
+    assert "Waits for an event approval until" in await site.page(page)
     send = f"{page}/send"
-    answer = await submit(scene.browser, page, send, event="approval", payload="{by: ada}")
+    answer = await submit(site.browser, page, send, event="approval", payload="{by: ada}")
     assert answer.status_code == 400
     assert "not JSON" in answer.text
-    answer = await submit(scene.browser, page, send, event="approval", payload='{"by": "ada"}')
+    answer = await submit(site.browser, page, send, event="approval", payload='{"by": "ada"}')
     assert answer.headers["location"] == f"{page}?done=sent"
-    await scene.time.advance(seconds=1)
+    await site.time.advance(seconds=1)
     assert await handle.result() == {"by": "ada"}
-    assert "Waits for an event" not in await scene.page(page)
-    [found] = await schedules.list(scene.client, workflow="report")
-    with_form = await scene.browser.get(f"/schedules/{found.id}")
+    assert "Waits for an event" not in await site.page(page)
+    [found] = await schedules.list(site.client, workflow="report")
+    with_form = await site.browser.get(f"/schedules/{found.id}")
     form = {"secret": secret_in(with_form), "event": "approval"}
-    answer = await scene.browser.post(send, data=form)
+    answer = await site.browser.post(send, data=form)
     assert answer.status_code == 409
     assert "takes no more events" in answer.text
 
 
-async def test_an_action_that_is_no_longer_possible_is_reported(scene: Scene):
-    id = await schedules.create(scene.client, "report", cron="0 8 * * *", key="gone-soon")
-    page = await scene.browser.get(f"/schedules/{id}")
-    await schedules.delete(scene.client, id)
-    answer = await scene.browser.post(f"/schedules/{id}/pause", data={"secret": secret_in(page)})
+async def test_an_action_that_is_no_longer_possible_is_reported(site: Site):
+    id = await schedules.create(site.client, "report", cron="0 8 * * *", key="gone-soon")
+    page = await site.browser.get(f"/schedules/{id}")
+    await schedules.delete(site.client, id)
+    answer = await site.browser.post(f"/schedules/{id}/pause", data={"secret": secret_in(page)})
     assert answer.status_code == 404
     assert "Traceback" not in answer.text
 
-    handle = await runs.invoke(scene.client, "onboarding", {"user": "ada"})
-    answer = await scene.browser.post(f"/runs/{handle.id}/retry", data={"secret": secret_in(page)})
+    handle = await runs.invoke(site.client, "onboarding", {"user": "ada"})
+    answer = await site.browser.post(f"/runs/{handle.id}/retry", data={"secret": secret_in(page)})
     assert answer.status_code == 409
 
 
@@ -578,31 +578,31 @@ async def test_an_action_that_is_no_longer_possible_is_reported(scene: Scene):
 
 @pytest.mark.parametrize("prefix", ["/polos", "/admin/polos"])
 async def test_mounted_under_a_prefix_all_links_and_forms_stay_below_it(
-    scene: Scene, visit: Any, prefix: str
+    site: Site, visit: Any, prefix: str
 ):
     app: Any = FastAPI()
-    app.mount(prefix, polos.ui(scene.client))
-    await _stays_below(await visit(app), scene, prefix)
+    app.mount(prefix, polos.ui(site.client))
+    await _stays_below(await visit(app), site, prefix)
 
 
-async def test_mounts_may_be_nested_and_behind_a_path_of_a_proxy(scene: Scene, visit: Any):
-    inner = Starlette(routes=[Mount("/polos", app=polos.ui(scene.client))])
+async def test_mounts_may_be_nested_and_behind_a_path_of_a_proxy(site: Site, visit: Any):
+    inner = Starlette(routes=[Mount("/polos", app=polos.ui(site.client))])
     app = Starlette(routes=[Mount("/tools", app=inner)])
-    await _stays_below(await visit(app), scene, "/tools/polos")
+    await _stays_below(await visit(app), site, "/tools/polos")
 
 
 @pytest.mark.parametrize("is_stripped", [True, False])
-async def test_a_proxy_may_publish_it_under_a_path(scene: Scene, visit: Any, is_stripped: bool):
-    browser = await visit(polos.ui(scene.client, root_path="/tools/polos/"))
-    await _stays_below(_behind(browser, "/tools/polos", is_stripped, {}), scene, "/tools/polos")
+async def test_a_proxy_may_publish_it_under_a_path(site: Site, visit: Any, is_stripped: bool):
+    browser = await visit(polos.ui(site.client, root_path="/tools/polos/"))
+    await _stays_below(_behind(browser, "/tools/polos", is_stripped, {}), site, "/tools/polos")
 
 
 @pytest.mark.parametrize("is_stripped", [True, False])
-async def test_a_trusted_proxy_may_name_the_path(scene: Scene, visit: Any, is_stripped: bool):
-    app = polos.ui(scene.client, allow_remote=True, trusted_proxies=["10.0.0.0/8"])
+async def test_a_trusted_proxy_may_name_the_path(site: Site, visit: Any, is_stripped: bool):
+    app = polos.ui(site.client, allow_remote=True, trusted_proxies=["10.0.0.0/8"])
     browser = await visit(app, address="10.0.0.7")
     header = {"x-forwarded-prefix": "/tools/polos"}
-    await _stays_below(_behind(browser, "/tools/polos", is_stripped, header), scene, "/tools/polos")
+    await _stays_below(_behind(browser, "/tools/polos", is_stripped, header), site, "/tools/polos")
 
 
 def _behind(
@@ -622,10 +622,10 @@ def _behind(
     return browser
 
 
-async def _stays_below(browser: httpx.AsyncClient, scene: Scene, prefix: str) -> None:
-    await scene.time.advance(hours=3)
-    [found] = await schedules.list(scene.client, workflow="report")
-    [run] = await runs.list(scene.client, workflow="invoices")
+async def _stays_below(browser: httpx.AsyncClient, site: Site, prefix: str) -> None:
+    await site.time.advance(hours=3)
+    [found] = await schedules.list(site.client, workflow="report")
+    [run] = await runs.list(site.client, workflow="invoices")
     paths = ["/", "/schedules", "/runs", "/workers", f"/schedules/{found.id}", f"/runs/{run.id}"]
     for path in [*paths, "/nowhere"]:
         answer = await browser.get(prefix + path)
@@ -640,7 +640,7 @@ async def _stays_below(browser: httpx.AsyncClient, scene: Scene, prefix: str) ->
     page = f"{prefix}/schedules/{found.id}"
     after = await submit(browser, page, f"{page}/pause")
     assert after.headers["location"] == f"{page}?done=paused"
-    assert (await schedules.get(scene.client, found.id)).status == "paused"
+    assert (await schedules.get(site.client, found.id)).status == "paused"
 
 
 # --- what must not be shown ------------------------------------------------------------------
@@ -675,7 +675,7 @@ async def test_nothing_that_users_wrote_becomes_markup(visit: Any):
         assert HOSTILE in words_of((await browser.get(f"/runs/{run.id}")).text)
 
 
-async def test_hidden_payloads_are_on_no_page(scene: Scene, visit: Any):
+async def test_hidden_payloads_are_on_no_page(site: Site, visit: Any):
     @workflow(id="private", schedule=True)
     async def private(ctx: WorkflowContext, payload: Any) -> str:
         await ctx.step.run("look up", lambda: "password-step")
@@ -730,7 +730,7 @@ async def test_a_runs_page_says_why_a_failure_was_not_retried(visit: Any) -> Non
         assert "Not retried: it is a `PermanentError`." in page
 
 
-async def test_a_result_of_megabytes_becomes_a_small_page(scene: Scene, visit: Any):
+async def test_a_result_of_megabytes_becomes_a_small_page(site: Site, visit: Any):
     @workflow(id="large")
     async def large() -> list[str]:
         return ["x" * 1_000] * 5_000
@@ -767,10 +767,8 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("path", "status", "sentence"), WRONG)
-async def test_wrong_addresses_get_one_sentence(
-    scene: Scene, path: str, status: int, sentence: str
-):
-    page = await scene.page(path, status)
+async def test_wrong_addresses_get_one_sentence(site: Site, path: str, status: int, sentence: str):
+    page = await site.page(path, status)
     assert sentence in page
     assert "Traceback" not in page
 
@@ -779,20 +777,20 @@ async def test_wrong_addresses_get_one_sentence(
     ("query", "sentence"),
     [("before=yesterday", "isn't a time such as"), ("before=2026-03-01T09:00", "isn't a time")],
 )
-async def test_wrong_times_get_one_sentence(scene: Scene, query: str, sentence: str):
-    [found] = await schedules.list(scene.client, workflow="report")
-    assert sentence in await scene.page(f"/schedules/{found.id}?{query}", 400)
+async def test_wrong_times_get_one_sentence(site: Site, query: str, sentence: str):
+    [found] = await schedules.list(site.client, workflow="report")
+    assert sentence in await site.page(f"/schedules/{found.id}?{query}", 400)
 
 
 @pytest.mark.parametrize("number", ["-1", "x", "9" * 30, "١"])
-async def test_wrong_numbers_get_one_sentence(scene: Scene, number: str):
-    handle = await runs.invoke(scene.client, "onboarding", {"user": "ada"})
-    page = await scene.page(f"/runs/{handle.id}?from={number}", 400)
+async def test_wrong_numbers_get_one_sentence(site: Site, number: str):
+    handle = await runs.invoke(site.client, "onboarding", {"user": "ada"})
+    page = await site.page(f"/runs/{handle.id}?from={number}", 400)
     assert "isn't a whole number from 0" in page
 
 
-async def test_programs_get_sentences_as_text(scene: Scene):
-    answer = await scene.browser.get("/runs/run_nope", headers={"accept": "*/*"})
+async def test_programs_get_sentences_as_text(site: Site):
+    answer = await site.browser.get("/runs/run_nope", headers={"accept": "*/*"})
     assert answer.status_code == 404
     assert answer.headers["content-type"].startswith("text/plain")
 
@@ -853,11 +851,11 @@ async def test_without_the_extra_it_says_what_to_install(start: Any):
         try:
             polos.ui(polos.PolosClient())
         except polos.MissingExtraError as error:
-            print("said", error)
+            print("printed", error)
         """
     )
-    said = program.wait_for_line("said")
-    assert "pip install 'polos[ui]'" in said
+    output = program.wait_for_line("printed")
+    assert "pip install 'polos[ui]'" in output
 
 
 async def test_importing_polos_imports_nothing_of_the_dashboard(start: Any):
@@ -865,20 +863,20 @@ async def test_importing_polos_imports_nothing_of_the_dashboard(start: Any):
         """
         import sys
         import polos
-        print("said", [name for name in sys.modules if name.startswith(("starlette", "jinja2"))])
+        print("printed", [name for name in sys.modules if name.startswith(("starlette", "jinja2"))])
         """
     )
-    assert program.wait_for_line("said") == "[]"
+    assert program.wait_for_line("printed") == "[]"
 
 
 # --- for programs ----------------------------------------------------------------------------
 
 
-async def test_metrics_are_in_the_format_of_prometheus(scene: Scene):
-    await scene.time.advance(hours=3)
-    await runs.invoke(scene.client, "onboarding", {"user": "ada"})
-    await scene.time.advance(seconds=1)
-    answer = await scene.browser.get("/metrics")
+async def test_metrics_are_in_the_format_of_prometheus(site: Site):
+    await site.time.advance(hours=3)
+    await runs.invoke(site.client, "onboarding", {"user": "ada"})
+    await site.time.advance(seconds=1)
+    answer = await site.browser.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     samples = dict(
         line.rsplit(" ", 1) for line in answer.text.splitlines() if not line.startswith("#")
@@ -893,15 +891,15 @@ async def test_metrics_are_in_the_format_of_prometheus(scene: Scene):
     assert {name.partition("{")[0] for name in samples} <= described
 
 
-async def test_every_metric_is_documented(scene: Scene):
+async def test_every_metric_is_documented(site: Site):
     document = DOCUMENT.read_text()
-    text = (await scene.browser.get("/metrics")).text
+    text = (await site.browser.get("/metrics")).text
     for name in re.findall(r"^# TYPE (\S+)", text, flags=re.MULTILINE):
         assert f"`{name}`" in document
 
 
-async def test_many_requests_read_the_database_once(scene: Scene):
-    answers = await asyncio.gather(*(scene.browser.get("/") for _ in range(20)))
+async def test_many_requests_read_the_database_once(site: Site):
+    answers = await asyncio.gather(*(site.browser.get("/") for _ in range(20)))
     assert {answer.status_code for answer in answers} == {200}
 
 

@@ -218,22 +218,22 @@ def test_upcoming_slots_are_those_that_the_schedule_will_have() -> None:
 def test_the_command_line_takes_several(command: Command, client: PolosClient) -> None:
     declare("digest")
     assert schedules.sync.list(client) == []
-    said = command(
+    result = command(
         "schedules", "create", "digest", "--cron", OPENING[0], "--cron", OPENING[1], "--weeks", "2",
         "--days", "and", "--start-at", "2026-03-05", "--json",
     )  # fmt: skip
-    assert said.code == 0, said.err
-    made = json.loads(said.out)
+    assert result.code == 0, result.err
+    made = json.loads(result.out)
     assert (made["cron"], made["weeks"], made["days"]) == (OPENING, 2, "and")
     assert "0 9 * * 1-5; 0 11 * * 6" in command("schedules", "show", made["id"]).out
     assert "second week" in command("schedules", "show", made["id"]).out
-    said = command("explain", *OPENING, "--after", "2026-03-06 10:00")
-    assert said.out.startswith("At 09:00, Monday to Friday; and every Saturday at 11:00\n")
-    assert "Sat 2026-03-07 11:00" in said.out
-    said = command("explain", *OPENING[0].split(), "--json")
-    assert json.loads(said.out)["cron"] == OPENING[0]
+    result = command("explain", *OPENING, "--after", "2026-03-06 10:00")
+    assert result.out.startswith("At 09:00, Monday to Friday; and every Saturday at 11:00\n")
+    assert "Sat 2026-03-07 11:00" in result.out
+    result = command("explain", *OPENING[0].split(), "--json")
+    assert json.loads(result.out)["cron"] == OPENING[0]
     assert command("explain", "0", "9", "*").code == 2
-    said = command("explain", "--every", "36h", "--skip", "2026-03-06", "--after", "2026-03-05")
-    assert said.out.startswith("Every 1 day 12 hours, counted from 1970-01-01 00:00 in UTC\n")
-    assert "slots on 2026-03-06 are skipped" in said.out
+    result = command("explain", "--every", "36h", "--skip", "2026-03-06", "--after", "2026-03-05")
+    assert result.out.startswith("Every 1 day 12 hours, counted from 1970-01-01 00:00 in UTC\n")
+    assert "slots on 2026-03-06 are skipped" in result.out
     assert command("explain").code == 2

@@ -159,8 +159,8 @@ async def test_of_two_programs_the_last_declaration_counts_and_the_others_are_na
             assert (limit.max, limit.declared_differently) == (5, ("shop",))
             shown = await asyncio.to_thread(command, "limits", "show", "openai")
             assert "the declarations of live workers of shop" in shown.out
-            said = await asyncio.to_thread(command, "doctor", "--json")
-            (found,) = [it for it in said.objects[0]["checks"] if it["about"] == "limit"]
+            result = await asyncio.to_thread(command, "doctor", "--json")
+            (found,) = [it for it in result.objects[0]["checks"] if it["about"] == "limit"]
             assert found["level"] == "warning"
             assert "live workers of `shop` declare other values than 5 at once" in found["text"]
         # A worker of the first program that starts beside it logs that its value doesn't apply.
@@ -323,7 +323,7 @@ async def test_a_burst_under_a_limit_delays_no_other_schedule(polos_clock: Virtu
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "output"),
     [
         (lambda: Limit(), "no value given"),
         (lambda: Limit("openai"), "no value given"),
@@ -345,11 +345,11 @@ async def test_a_burst_under_a_limit_delays_no_other_schedule(polos_clock: Virtu
     ],
 )
 def test_invalid_values_are_rejected_where_they_are_given(
-    call: Callable[[], object], said: str
+    call: Callable[[], object], output: str
 ) -> None:
     with pytest.raises(InvalidArgumentError) as raised:
         call()
-    assert said.replace("`", "") in str(raised.value).replace("`", "")
+    assert output.replace("`", "") in str(raised.value).replace("`", "")
 
 
 def handler(ctx: Any) -> None: ...
@@ -392,8 +392,8 @@ async def test_the_command_line_lists_sets_and_resets(
     async with Worker(client):
         handles = [await ask.invoke(client) for _ in range(3)]
         await eventually(lambda: handlers.started == 1)
-        said = await asyncio.to_thread(command, "limits", "list", "--json")
-        (listed,) = said.objects
+        result = await asyncio.to_thread(command, "limits", "list", "--json")
+        (listed,) = result.objects
         waiting = await asyncio.to_thread(command, "runs", "show", handles[-1].id)
         assert "waits for" in waiting.out
         assert "the limit `openai` (1 at once): 1 in progress, 2 queued" in waiting.out
@@ -402,8 +402,8 @@ async def test_the_command_line_lists_sets_and_resets(
         shown = await asyncio.to_thread(command, "limits", "show", "openai")
         assert "values     1 at once" in shown.out
         assert "queued     2" in shown.out
-        said = await asyncio.to_thread(command, "limits", "set", "openai", "2")
-        assert said.out.strip() == "openai: 2 at once"
+        result = await asyncio.to_thread(command, "limits", "set", "openai", "2")
+        assert result.out.strip() == "openai: 2 at once"
         await eventually(lambda: handlers.started == 2)
         shown = await asyncio.to_thread(command, "limits", "list")
         assert "2 at once (declared: 1 at once)" in shown.out
@@ -411,8 +411,8 @@ async def test_the_command_line_lists_sets_and_resets(
         assert "an operator; to restore the declared: polos limits reset openai" in shown.out
         shown = await asyncio.to_thread(command, "limits", "show", "openai", "--json")
         assert (shown.objects[0]["max"], shown.objects[0]["overridden"]) == (2, True)
-        said = await asyncio.to_thread(command, "limits", "reset", "openai")
-        assert said.out.strip() == "openai: 1 at once"
+        result = await asyncio.to_thread(command, "limits", "reset", "openai")
+        assert result.out.strip() == "openai: 1 at once"
         handlers.end(3)
         await asyncio.gather(*(handle.result(30) for handle in handles))
     refused = command("limits", "set", "openai")
@@ -442,10 +442,10 @@ async def test_doctor_names_limits_that_hold_runs_back(
         await limits.set(client, "openai", 1)
         handles = [await ask.invoke(client) for _ in range(3)]
         await eventually(lambda: handlers.started == 1)
-        said = await asyncio.to_thread(command, "doctor", "--json")
+        result = await asyncio.to_thread(command, "doctor", "--json")
         handlers.end(3)
         await asyncio.gather(*(handle.result(30) for handle in handles))
-    (found,) = [check for check in said.objects[0]["checks"] if check["about"] == "limit"]
+    (found,) = [check for check in result.objects[0]["checks"] if check["about"] == "limit"]
     assert found["level"] == "warning"
     assert "`openai` (1 at once; set by an operator) holds back 2 runs" in found["text"]
     assert "1 run in progress" in found["text"]

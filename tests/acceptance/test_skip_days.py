@@ -111,12 +111,12 @@ async def test_a_schedule_needs_a_slot(client: PolosClient) -> None:
 
 def test_the_command_line_takes_and_shows_them(command: Command, client: PolosClient) -> None:
     schedules.sync.create(client, "digest", "0 8 * * *", key="first")
-    said = command(
+    result = command(
         "schedules", "create", "digest", "--cron", "0 9 * * *", "--skip", FIRST_DAY,
         "--skip", "2030-12-25",
     )  # fmt: skip
-    assert said.code == 0, said.err
-    assert f"2030-12-25, {FIRST_DAY}" in command("schedules", "show", said.out.strip()).out
+    assert result.code == 0, result.err
+    assert f"2030-12-25, {FIRST_DAY}" in command("schedules", "show", result.out.strip()).out
     [item] = [
         item for item in command("schedules", "list", "--json").objects if item["key"] == "global"
     ]

@@ -145,18 +145,18 @@ def test_the_command_line_skips_and_takes_back(
     id = schedules.sync.create(client, "job", "0 9 * * *", key="ada")
     first, second, third = schedules.sync.upcoming(client, id, 3)
     where = ("--database", own_database)
-    said = command("schedules", "skip", "job/ada", "--count", 2, *where)
-    assert said.out.startswith(f"skips 2 slots, {first:%Y-%m-%d %H:%M}"), said
-    said = command("schedules", "skip", "job/ada", "--at", f"{third:%Y-%m-%d %H:%M}", *where)
-    assert said.out.startswith(f"skips {third:%Y-%m-%d %H:%M}"), said
+    result = command("schedules", "skip", "job/ada", "--count", 2, *where)
+    assert result.out.startswith(f"skips 2 slots, {first:%Y-%m-%d %H:%M}"), result
+    result = command("schedules", "skip", "job/ada", "--at", f"{third:%Y-%m-%d %H:%M}", *where)
+    assert result.out.startswith(f"skips {third:%Y-%m-%d %H:%M}"), result
     assert f"{second:%Y-%m-%d %H:%M}" in command("schedules", "show", "job/ada", *where).out
     shown = command("schedules", "unskip", "job/ada", "--at", second.isoformat(), "--json", *where)
     assert shown.objects[0]["skipped"] == [slot.isoformat() for slot in (first, third)]
-    said = command("schedules", "unskip", "job/ada", *where)
-    assert said.out.startswith("2 slots no longer skipped; job/ada is next at"), said
+    result = command("schedules", "unskip", "job/ada", *where)
+    assert result.out.startswith("2 slots no longer skipped; job/ada is next at"), result
     assert schedules.sync.get(client, id).skipped == ()
-    said = command("schedules", "skip", "job/ada", "--count", 2, "--at", "now", *where)
-    assert (said.code, "--count" in said.err) == (2, True), said
+    result = command("schedules", "skip", "job/ada", "--count", 2, "--at", "now", *where)
+    assert (result.code, "--count" in result.err) == (2, True), result
 
 
 def test_the_command_line_resumes_without_the_slots_of_the_pause(
@@ -165,8 +165,8 @@ def test_the_command_line_resumes_without_the_slots_of_the_pause(
     id = schedules.sync.create(client, "job", "0 9 * * *", key="ada")
     schedules.sync.pause(client, id)
     where = ("--database", own_database)
-    said = command("schedules", "resume", "job/ada", "--catch-up", "never", *where)
-    assert (said.code, "latest, all, or none" in said.err) == (2, True), said
-    said = command("schedules", "resume", "job/ada", "--catch-up", "none", *where)
-    assert said.code == 0, said
+    result = command("schedules", "resume", "job/ada", "--catch-up", "never", *where)
+    assert (result.code, "latest, all, or none" in result.err) == (2, True), result
+    result = command("schedules", "resume", "job/ada", "--catch-up", "none", *where)
+    assert result.code == 0, result
     assert schedules.sync.get(client, id).status == "active"

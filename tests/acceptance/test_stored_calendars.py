@@ -209,32 +209,32 @@ def test_the_command_line_keeps_calendars(
     file = tmp_path / "us.txt"
     assert calendars.sync.list(client) == []
     file.write_text("# holidays\n2026-12-25  # Christmas\n\n2026-07-04\n")
-    said = command("calendars", "set", "us", file, *where)
-    assert said.out.strip() == "us: 2 dates from 2026-07-04 to 2026-12-25", said
+    result = command("calendars", "set", "us", file, *where)
+    assert result.out.strip() == "us: 2 dates from 2026-07-04 to 2026-12-25", result
     assert command("calendars", "show", "us", *where).out.split() == ["2026-07-04", "2026-12-25"]
     assert "2026-12-25" in command("calendars", "list", *where).out
     shown = command("calendars", "list", "--json", *where)
     assert shown.objects[0]["dates"] == ["2026-07-04", "2026-12-25"]
-    said = command("schedules", "create", "report", "--cron", "0 9 * * *", "--skip", "us", *where)
-    assert said.code == 0, said
+    result = command("schedules", "create", "report", "--cron", "0 9 * * *", "--skip", "us", *where)
+    assert result.code == 0, result
     assert "calendar us" in command("schedules", "show", "report/global", *where).out
     rule = ("0 9 * * *", "--after", "2026-12-24 12:00", "--on-skip", "next_workday")
-    said = command("explain", *rule, "--skip", "us", *where)
-    assert "calendar `us` move to the next workday" in said.out, said
-    assert "2026-12-25" not in said.out.partition("note:")[0]
-    said = command("explain", *rule, "--skip", "de", *where)
-    assert (said.code, "no calendar `de`" in said.err) == (3, True), said
-    said = command("explain", *rule, "--skip", "us", "--database", tmp_path / "none.db")
-    assert (said.code, "doesn't exist" in said.err) == (3, True), said
-    said = command("calendars", "delete", "us", *where)
-    assert (said.code, "in use" in said.err) == (1, True), said
+    result = command("explain", *rule, "--skip", "us", *where)
+    assert "calendar `us` move to the next workday" in result.out, result
+    assert "2026-12-25" not in result.out.partition("note:")[0]
+    result = command("explain", *rule, "--skip", "de", *where)
+    assert (result.code, "no calendar `de`" in result.err) == (3, True), result
+    result = command("explain", *rule, "--skip", "us", "--database", tmp_path / "none.db")
+    assert (result.code, "doesn't exist" in result.err) == (3, True), result
+    result = command("calendars", "delete", "us", *where)
+    assert (result.code, "in use" in result.err) == (1, True), result
     file.write_text("Christmas\n")
-    said = command("calendars", "set", "us", file, *where)
-    assert (said.code, "line 1: `Christmas` isn't a date" in said.err) == (2, True), said
-    said = command("calendars", "set", "us", tmp_path / "none", *where)
-    assert (said.code, "there is no file" in said.err) == (3, True), said
-    said = command("calendars", "show", "de", *where)
-    assert (said.code, "no calendar `de`" in said.err) == (3, True), said
+    result = command("calendars", "set", "us", file, *where)
+    assert (result.code, "line 1: `Christmas` isn't a date" in result.err) == (2, True), result
+    result = command("calendars", "set", "us", tmp_path / "none", *where)
+    assert (result.code, "there is no file" in result.err) == (3, True), result
+    result = command("calendars", "show", "de", *where)
+    assert (result.code, "no calendar `de`" in result.err) == (3, True), result
 
 
 def test_the_doctor_names_calendars_that_have_ended(
@@ -242,6 +242,6 @@ def test_the_doctor_names_calendars_that_have_ended(
 ) -> None:
     calendars.sync.set(client, "old", ["2020-12-25"])
     calendars.sync.set(client, "new", ["2999-12-25"])
-    said = command("doctor", "--json", "--database", own_database)
-    (found,) = [check for check in said.objects[0]["checks"] if check["about"] == "calendars"]
+    result = command("doctor", "--json", "--database", own_database)
+    (found,) = [check for check in result.objects[0]["checks"] if check["about"] == "calendars"]
     assert found["text"] == "the last date has passed of `old` (2020-12-25)"
