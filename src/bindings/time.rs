@@ -33,8 +33,8 @@ fn parse(spec: &str) -> PyResult<Arc<CompiledSpec>> {
 type Calendars = HashMap<String, Vec<String>>;
 
 /// The specification with the dates of the calendars that it names.
-fn with_calendars(spec: &str, calendars: &Calendars) -> PyResult<CompiledSpec> {
-    let dates = calendars.iter().map(|(name, dates)| Ok((name.as_str(), parsed_dates(dates)?)));
+fn with_calendars(spec: &str, calendars: Calendars) -> PyResult<CompiledSpec> {
+    let dates = calendars.into_iter().map(|(name, dates)| Ok((name, parsed_dates(&dates)?)));
     let dates: HashMap<_, _> =
         dates.collect::<Result<_, _>>().map_err(|text| to_exception(&Error::Argument(text)))?;
     Ok((*parse(spec)?).clone().with_calendars(|name| dates.get(name).cloned()))
@@ -51,7 +51,7 @@ pub fn explain(
     after: i64,
     calendars: Calendars,
 ) -> PyResult<(String, Vec<i64>, Vec<String>)> {
-    let explanation = with_calendars(spec, &calendars)?.explain(Timestamp::from_micros(after), count);
+    let explanation = with_calendars(spec, calendars)?.explain(Timestamp::from_micros(after), count);
     Ok((explanation.english, micros(explanation.upcoming), explanation.notes))
 }
 
@@ -59,7 +59,7 @@ pub fn explain(
 #[pyfunction]
 #[pyo3(signature = (spec, count, after, calendars=HashMap::new()))]
 pub fn first_slots(spec: &str, count: usize, after: i64, calendars: Calendars) -> PyResult<Vec<i64>> {
-    let compiled_spec = with_calendars(spec, &calendars)?;
+    let compiled_spec = with_calendars(spec, calendars)?;
     Ok(micros(compiled_spec.first_slots(Timestamp::from_micros(after), count)))
 }
 

@@ -98,7 +98,7 @@ fn a_run_that_is_queued_during_a_prune_waits_for_one_batch() {
     store.commit(&[Command::CreateRun(Box::new(new))], worker.now()).unwrap().remove(0).unwrap();
     worker.hear(Message::Added);
     let commands = tick(&mut worker);
-    let place = |is: &dyn Fn(&Command) -> bool| commands.iter().position(|command| is(command));
+    let place = |is: &dyn Fn(&Command) -> bool| commands.iter().position(is);
     let claim = place(&|command| matches!(command, Command::ClaimRuns { .. }));
     assert!(claim.is_some() && claim < place(&is_prune), "{commands:?}");
     assert_eq!(old_left(&store), 3);
