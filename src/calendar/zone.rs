@@ -86,6 +86,12 @@ impl Zone {
         &self.0.name
     }
 
+    /// The rules of the zone, independent of our own table of offsets. For tests.
+    #[doc(hidden)]
+    pub fn rules(&self) -> &TimeZone {
+        &self.0.rules
+    }
+
     /// Whether it has always been UTC, under this or another name.
     pub fn is_utc(&self) -> bool {
         self.0.periods.is_utc()

@@ -10,7 +10,7 @@ use super::world::{DAY, HOUR, MINUTE, Pace, Theme, World};
 use jiff::Timestamp as Instant;
 use jiff::civil::{Date, Weekday};
 use jiff::tz::{AmbiguousOffset, TimeZone};
-use polos::calendar::Timestamp;
+use polos::calendar::{Timestamp, Zone};
 use polos::model::spec::CompiledSpec;
 use polos::model::{
     FirePlan, LedgerEntry, LedgerLine, OnSkip, Schedule, ScheduleId, ScheduleSpec, ScheduleStatus,
@@ -81,7 +81,8 @@ impl Calendars {
 
     /// Where a slot on an excluded date goes.
     fn moves_to(&self, spec: &ScheduleSpec, slot: Timestamp) -> Option<Timestamp> {
-        let zone = TimeZone::get(&spec.timezone).unwrap();
+        let zone = Zone::get(&spec.timezone).unwrap();
+        let zone = zone.rules();
         let local = zone.to_datetime(instant(slot));
         let days = std::iter::successors(local.date().tomorrow().ok(), |day| day.tomorrow().ok());
         let is_workday = |day: &Date| {
@@ -112,7 +113,7 @@ fn instant(at: Timestamp) -> Instant {
 }
 
 fn local_date(spec: &ScheduleSpec, slot: Timestamp) -> Date {
-    TimeZone::get(&spec.timezone).unwrap().to_datetime(instant(slot)).date()
+    Zone::get(&spec.timezone).unwrap().rules().to_datetime(instant(slot)).date()
 }
 
 fn is_before_end(spec: &ScheduleSpec, at: Timestamp) -> bool {
