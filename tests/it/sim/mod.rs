@@ -259,7 +259,7 @@ fn each_slot_follows_the_calendars_whoever_dies() {
         "ran a moved slot",
         "skipped by a calendar",
     ];
-    run_themed([13, 29, 141], &event_counts);
+    run_themed([13, 29, 141, 509, 637], &event_counts);
 }
 
 #[test]
