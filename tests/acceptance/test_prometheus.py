@@ -8,6 +8,7 @@ import re
 import shutil
 import socket
 import subprocess
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -88,7 +89,10 @@ class Prometheus:
         """Return the value of a query; ``None`` while there is no result or no server."""
         try:
             found = self.query(text)
-        except OSError:  # it is starting
+        except urllib.error.HTTPError as error:  # it is starting
+            error.close()
+            return None
+        except OSError:
             return None
         return float(found[0]["value"][1]) if found else None
 

@@ -8,7 +8,7 @@ import re
 import runpy
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -455,7 +455,7 @@ async def test_a_client_of_another_kind_of_database_says_what_to_do(postgres: st
 async def test_an_sqlite_file_is_refused_with_the_reason(tmp_path: Path) -> None:
     async with PolosClient(tmp_path / "polos.db") as client:
         with (
-            sqlite3.connect(tmp_path / "polos.db") as connection,
+            closing(sqlite3.connect(tmp_path / "polos.db")) as connection,
             pytest.raises(InvalidArgumentError, match=r"one writer at a time.*`idempotency_key`"),
         ):
             await ship.invoke_in(connection, client, 1)
@@ -465,11 +465,13 @@ async def test_an_sqlite_file_is_refused_with_the_reason(tmp_path: Path) -> None
 def test_a_connection_to_another_kind_of_database_is_refused(client: PolosClient) -> None:
     from sqlalchemy import create_engine
 
+    engine = create_engine("sqlite://")
     with (
-        create_engine("sqlite://").connect() as connection,
+        engine.connect() as connection,
         pytest.raises(InvalidArgumentError, match="it leads to sqlite"),
     ):
         runs.sync.invoke_in(connection, client, ship, 1)
+    engine.dispose()
 
 
 # --- arguments -------------------------------------------------------------------------------
