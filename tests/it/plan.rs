@@ -578,6 +578,7 @@ fn a_slot_on_an_excluded_date_is_moved_when_it_is_decided() {
         (case.situation.now, case.situation.horizon) = (at("03-09T09:00"), at("03-09T09:00"));
         let plan = case.gives(&["03-09T09:00 claim"]);
         assert_eq!(plan.next_slot, Some(at("03-13T09:00")));
+        assert_eq!(plan.settled, None, "it stays known, since the claim may be revoked");
     }
 }
 
