@@ -42,7 +42,7 @@ pub use occurrences::{count_fires, next_fire, prev_fire};
 pub use timestamp::Timestamp;
 pub use tzdb::{configure_tzdb, tzdb_version, zone_names};
 pub use union::{count_of_union, next_of_union, prev_of_union};
-pub use zone::{Zone, ZoneError};
+pub use zone::{Zone, ZoneError, jiff_date};
 
 /// What the tests examine on its own.
 #[doc(hidden)]

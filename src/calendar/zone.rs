@@ -100,13 +100,8 @@ impl Zone {
     /// The date on the wall at `at`.
     pub fn local_date(&self, at: Timestamp) -> Date {
         let second = at.as_second() + i64::from(self.offset_seconds(at));
-        let date = CivilDate::from_days(second.div_euclid(86_400));
         // Only the year 10000 doesn't fit, which the last hours of 9999 reach in the east.
-        let fit = || {
-            Date::new(i16::try_from(date.year).ok()?, date.month.try_into().ok()?, date.day.try_into().ok()?)
-                .ok()
-        };
-        fit().unwrap_or(Date::MAX)
+        jiff_date(CivilDate::from_days(second.div_euclid(86_400))).unwrap_or(Date::MAX)
     }
 
     /// Local time minus UTC at `at`, in seconds: -14400 for New York in summer.
@@ -126,6 +121,11 @@ impl Zone {
     pub(super) fn table(&self) -> &OffsetTable {
         &self.0.periods
     }
+}
+
+/// The date as a date of jiff. `None` outside the years that those have.
+pub fn jiff_date(date: CivilDate) -> Option<Date> {
+    Date::new(date.year.try_into().ok()?, date.month.try_into().ok()?, date.day.try_into().ok()?).ok()
 }
 
 impl PartialEq for Zone {

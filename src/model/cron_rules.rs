@@ -158,9 +158,3 @@ fn civil(date: jiff::civil::Date) -> CivilDate {
         day: date.day().unsigned_abs().into(),
     }
 }
-
-/// `None` outside the years that dates have.
-pub(super) fn date(day: CivilDate) -> Option<jiff::civil::Date> {
-    let (month, day_of_month) = (i8::try_from(day.month).ok()?, i8::try_from(day.day).ok()?);
-    jiff::civil::Date::new(i16::try_from(day.year).ok()?, month, day_of_month).ok()
-}

@@ -115,7 +115,7 @@ impl CompiledSpec {
     fn cron_notes(&self, union: &CronUnion, after: Timestamp) -> Vec<String> {
         let start = self.spec.start_at_us.map_or(after, |start| start.max(after));
         calendar::notes(union, &self.zone, (start, self.end()), &|day| {
-            cron_rules::date(day).is_some_and(|date| self.excludes(date))
+            calendar::jiff_date(day).is_some_and(|date| self.excludes(date))
         })
     }
 

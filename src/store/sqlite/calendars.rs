@@ -29,10 +29,8 @@ impl Batch<'_> {
         // Many schedules of one call have equal specifications.
         let mut checked: Option<&StoredSpec> = None;
         for new in new.iter().filter(|new| checked.replace(&new.spec) != Some(&new.spec)) {
-            if let Ok(compiled_spec) = new.spec.compiled() {
-                let names = compiled_spec.spec().calendars.iter().map(String::as_str);
-                self.check_calendars(&new.project, names.collect())?;
-            }
+            let names = stored_calendar::named([&new.spec]);
+            self.check_calendars(&new.project, names.iter().map(|name| &**name).collect())?;
         }
         Ok(())
     }

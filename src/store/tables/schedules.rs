@@ -4,7 +4,7 @@ use super::rows::{Tables, WorkerRow};
 use crate::calendar::Timestamp;
 use crate::model::{
     FirePlan, LedgerLine, NewSchedule, Origin, Peer, Reconciliation, RunId, RunState, Schedule, ScheduleId,
-    ScheduleStatus, WorkerEntry, WorkerId,
+    ScheduleStatus, WorkerEntry, WorkerId, stored_calendar,
 };
 use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
 use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun};
@@ -176,10 +176,8 @@ impl Tables {
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
         for new in new {
-            if let Ok(compiled_spec) = new.spec.compiled() {
-                let names = compiled_spec.spec().calendars.iter().map(String::as_str);
-                self.check_calendars(&new.project, names)?;
-            }
+            let names = stored_calendar::named([&new.spec]);
+            self.check_calendars(&new.project, names.iter().map(|name| &**name))?;
         }
         self.check_upsert(new)?;
         Ok(Answer::Schedules(new.iter().map(|new| self.upsert_schedule(new, now)).collect()))

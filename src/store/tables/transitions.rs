@@ -8,7 +8,7 @@ use crate::calendar::Timestamp;
 use crate::model::missed::MissedSpan;
 use crate::model::{
     Completion, Declaration, Json, LedgerLine, NewRun, NewSchedule, Origin, PausedState, Run, RunState,
-    Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StoredCounts, StoredSpec, Token,
+    Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StoredCounts, StoredSpec, Token, stored_calendar,
 };
 use crate::store::{Patch, Rejection, UpsertOutcome};
 use std::sync::Arc;
@@ -288,8 +288,7 @@ pub(in crate::store) fn newly_named<'p>(schedule: &Schedule, patch: &'p Patch) -
 
 /// Whether the change forgets slots whose outcome depends on calendars: it needs their dates.
 pub(in crate::store) fn needs_calendars(schedule: &Schedule, now: Timestamp) -> bool {
-    schedule.next_slot.is_some_and(|slot| slot <= now)
-        && schedule.spec.compiled().is_ok_and(|compiled_spec| !compiled_spec.spec().calendars.is_empty())
+    schedule.next_slot.is_some_and(|slot| slot <= now) && !stored_calendar::named([&schedule.spec]).is_empty()
 }
 
 /// Checks that the decision which comes with the edit can be applied to the schedule as edited.
