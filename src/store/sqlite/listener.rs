@@ -14,12 +14,17 @@ use rustix::io::{Errno, read, write};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// The pauses between looks after a write, in milliseconds: most commits reach the disk within a
-/// few, and some take much longer. After the last one, polling has found it.
-const PAUSES: [u64; 15] = [1, 1, 1, 1, 1, 1, 1, 1, 2, 4, 8, 16, 32, 64, 128];
+/// How much longer than [`LOOK_GAP`] the pauses between looks after a write are, in milliseconds:
+/// most commits reach the disk within a few, and some take much longer. After the last one, polling
+/// has found it.
+const PAUSES: [u64; 15] = [0, 0, 0, 0, 0, 0, 0, 0, 1, 3, 7, 15, 31, 63, 127];
 
 /// The workers are woken at most this often: each time they read what has changed.
 const GAP: Duration = Duration::from_millis(10);
+
+/// The pause after a look that found nothing. Without it, a process that commits thousands of times
+/// a second would look as often, and each look needs the connection that commits.
+const LOOK_GAP: Duration = Duration::from_millis(1);
 
 /// How long closing waits for the thread, which may wait for a commit.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
@@ -76,8 +81,13 @@ impl Watch {
                     return;
                 }
                 pauses = PAUSES.iter();
-            } else if has_news {
-                pauses = PAUSES.iter();
+            } else {
+                if has_news {
+                    pauses = PAUSES.iter();
+                }
+                if self.is_closed_within(LOOK_GAP) {
+                    return;
+                }
             }
         }
     }
