@@ -25,6 +25,8 @@ pub(super) struct Scheduling {
     /// Whether its runs alone are stale.
     pub(super) is_next_run_stale: bool,
     pub(super) burst: Option<Burst>,
+    /// Whether schedules may have changed since the burst was estimated.
+    pub(super) is_burst_stale: bool,
     /// The schedules that this worker decides first when others run the same workflows.
     pub(super) shard: Shard,
     /// Whether this worker's own shard is done while those of others are not.
@@ -42,6 +44,7 @@ impl Scheduling {
             is_next_work_stale: true,
             is_next_run_stale: false,
             burst: None,
+            is_burst_stale: false,
             shard: Shard::WHOLE,
             is_helping: false,
             watching_since: Timestamp::MAX,
@@ -77,13 +80,17 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             return Ok(false);
         };
         let is_near = slot > now.wall.saturating_add(lead) && slot <= now.wall.saturating_add(lead_max);
-        if !is_near || self.scheduling.burst.is_some_and(|burst| burst.slot == slot) {
+        let former = self.scheduling.burst.filter(|burst| burst.slot == slot);
+        if !is_near || (former.is_some() && !self.scheduling.is_burst_stale) {
             return Ok(false);
         }
         let count = self.reads.due_count(&self.config.project, &self.workflow_ids, slot, BURST_MAX)?;
         let needed = self.config.lead_per_slot.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
+        // In a burst that is being claimed, fewer are left. A shorter lead would stop it halfway.
+        let needed = former.map_or(needed, |former| former.lead.max(needed));
         let burst = Burst { slot, lead: needed.clamp(lead, lead_max) };
         self.scheduling.burst = Some(burst);
+        self.scheduling.is_burst_stale = false;
         Ok(slot <= now.wall.saturating_add(burst.lead))
     }
 
