@@ -203,6 +203,8 @@ class PolosClient:
             with blocked_thread():
                 answer = self._call(request, limit)
             return None if answer is None else request.answer_from(answer)
+        if seconds is None:
+            return await self._ask(request)
         try:
             return await asyncio.wait_for(self._ask(request), seconds)
         except (TimeoutError, asyncio.TimeoutError):

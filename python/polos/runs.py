@@ -17,7 +17,7 @@ from polos._core.real_datetime import datetime
 from polos._display.notebook import Listed
 from polos._runtime.current_run import current_run
 from polos._runtime.registry import RegisteredWorkflow, registry
-from polos._runtime.waiting_notice import warning_without_worker
+from polos._runtime.waiting_notice import AwaitedRun
 from polos._transactions.execute import create_in_transaction
 from polos._validate.arguments import count_of, one_of
 from polos._validate.formatting import shown
@@ -113,7 +113,7 @@ class RunHandle(Generic[ResultT]):
 
     async def _ended(self, timeout: float | timedelta | None) -> dict[str, Any]:
         seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-        with warning_without_worker(self._client, self.id):
+        with AwaitedRun(self._client, self.id):
             ended = await self._client._ended_run(self.id, seconds)
         if ended is None:
             raise self._timed_out(timeout)

@@ -24,6 +24,7 @@ from polos import (
     schedules,
     workflow,
 )
+from polos._runtime.active_run import ActiveRun
 from polos._runtime.entry import Entry
 
 Start = Callable[..., Any]
@@ -194,14 +195,14 @@ async def test_an_async_handler_does_not_start_while_the_database_is_down(
     async def digest() -> None:
         entered.append("digest")
 
-    begin = Entry.__init__
+    begin = ActiveRun.__init__
 
-    def begin_late(entry: Entry, active: Any) -> None:
-        begin(entry, active)
+    def begin_late(active: ActiveRun, *args: Any) -> None:
+        begin(active, *args)
         # As if the loop had been busy since the confirmation of the claim.
-        entry._confirmed_at = None
+        active.confirmed_at = None
 
-    monkeypatch.setattr(Entry, "__init__", begin_late)
+    monkeypatch.setattr(ActiveRun, "__init__", begin_late)
     async with Worker(PolosClient(database)) as worker:
         asked = Confirmations(worker, monkeypatch)
         await schedules.create(client, digest, every=1)

@@ -7,16 +7,16 @@ byte; the loop's own thread then takes everything that has gathered.
 from __future__ import annotations
 
 import asyncio
-import threading
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+from polos._core.per_loop import PerLoop
 from polos._core.safe_logging import quiet_logger
 from polos._polos import Bridge, ClaimedRun, Core
 
-__all__ = ["LoopBridge", "ask", "bridge_of"]
+__all__ = ["LoopBridge", "ask"]
 
 _log = quiet_logger("polos.worker")
 
@@ -146,20 +146,9 @@ class LoopBridge:
         self._started_count = 0
 
 
-_bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopBridge] = (
-    weakref.WeakKeyDictionary()
-)
-_lock = threading.Lock()
-
-
-def bridge_of(loop: asyncio.AbstractEventLoop) -> LoopBridge:
-    """Return the bridge for requests made on ``loop``; create it on first use."""
-    with _lock:
-        bridge = _bridges.get(loop)
-        if bridge is None:
-            _forget_closed_loops()
-            bridge = _bridges[loop] = LoopBridge(loop)
-        return bridge
+def _new_bridge(loop: asyncio.AbstractEventLoop) -> LoopBridge:
+    _forget_closed_loops()
+    return LoopBridge(loop)
 
 
 def _forget_closed_loops() -> None:
@@ -168,24 +157,31 @@ def _forget_closed_loops() -> None:
     Such a task never resumes, so it cannot withdraw its request itself. The core would keep the
     request, the loop, and the loop's descriptors until the run completes.
     """
-    for loop, bridge in list(_bridges.items()):
+    for loop, bridge in _bridges.items():
         if loop.is_closed():
             bridge.withdraw_waits()
             bridge.close()
-            del _bridges[loop]
+            _bridges.forget(loop)
 
 
-async def ask(core: Core, request: str) -> str:
-    """Send a request to ``core`` and await the answer.
+_bridges = PerLoop(_new_bridge)
+
+
+def ask(core: Core, request: str) -> Awaitable[str]:
+    """Send a request to ``core`` and return its answer, to be awaited.
 
     If the caller is cancelled or times out, a request that waits for the end of a run is withdrawn.
     """
     loop = asyncio.get_running_loop()
-    bridge = bridge_of(loop)
+    bridge = _bridges.of(loop)
     answer: asyncio.Future[str] = loop.create_future()
     wait = core.submit(request, bridge.core, answer)
-    if wait is None:
-        return await answer
+    return answer if wait is None else _withdrawable(core, bridge, wait, answer)
+
+
+async def _withdrawable(
+    core: Core, bridge: LoopBridge, wait: int, answer: asyncio.Future[str]
+) -> str:
     bridge.waits[wait] = core
     try:
         return await answer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -56,8 +56,8 @@ class ActiveRun:
         "_previous",
         "attempt",
         "claimed",
+        "confirmed_at",
         "entered_at",
-        "entry",
         "executor",
         "failure",
         "interruptions",
@@ -69,8 +69,6 @@ class ActiveRun:
         "outcome",
         "patches",
         "progress",
-        "reporter",
-        "requests",
         "run_id",
         "schedule_id",
         "slots",
@@ -106,12 +104,11 @@ class ActiveRun:
         self.slots = RunSlot(claimed.slot, claimed.last_slot, claimed.upcoming, claimed.timezone)
         self.journal = StepJournal(claimed.journal)
         self.waits = Waits(self)
-        self.requests = RunRequests(self)
-        self.reporter = Reporter(self)
-        self.entry = Entry(self)
         self.task: asyncio.Task[None] | None = None
         self.stop_reason: str | None = None
-        self.entered_at: int | None = None  # by the core's steady clock
+        # Both by the core's steady clock, in microseconds.
+        self.confirmed_at = claimed.confirmed_at
+        self.entered_at: int | None = None
         self._has_begun = False
         self.is_reported = False  # whether the outcome of this execution is decided
         self.outcome: str | None = None
@@ -120,6 +117,24 @@ class ActiveRun:
         self.progress: ProgressReports | None = None  # once it reports any
         self._log: RunLog | None = None
         self._previous: tuple[Any] | None = None
+
+    # Made when they are used. An attribute would refer back to the run, and only the garbage
+    # collector would free the run then.
+
+    @property
+    def requests(self) -> RunRequests:
+        """What the run asks its worker's database."""
+        return RunRequests(self)
+
+    @property
+    def reporter(self) -> Reporter:
+        """What reports its outcome."""
+        return Reporter(self)
+
+    @property
+    def entry(self) -> Entry:
+        """Whether its handler may be entered for the first time."""
+        return Entry(self)
 
     # -- execution ----------------------------------------------------------------------------
 
@@ -133,7 +148,8 @@ class ActiveRun:
                     return
                 try:
                     # Before any middleware is called for it.
-                    if not await self.entry.is_allowed():
+                    entry = self.entry
+                    if entry.must_ask() and not await entry.is_allowed():
                         return
                     value = await self._call()
                     if self.stop_reason is None:
@@ -221,19 +237,20 @@ class ActiveRun:
         self.reporter.interrupted_too_often()
         return True
 
-    async def _call(self) -> Any:
+    def _call(self) -> Coroutine[Any, Any, Any]:
         running.set(self)  # of this task, and of what it starts
         self.about_to_call(None)
         middleware = self.executor.middleware
         if middleware.has_async:
-            return await middleware.call(self._enter, WorkflowContext(self))
-        return await self._enter()
+            return middleware.call(self._enter, WorkflowContext(self))
+        return self._enter()
 
     async def _enter(self) -> Any:
         workflow = self.workflow
         payload = self.payload() if workflow.arity == 2 else None
         # Middleware may have taken long. A run that is refused has been reported.
-        if not await self.entry.is_allowed():
+        entry = self.entry
+        if entry.must_ask() and not await entry.is_allowed():
             return None
         if workflow.is_async:
             self._note_entry()

@@ -26,12 +26,10 @@ _log = quiet_logger("polos.worker")
 class Entry:
     """The first entry of one run."""
 
-    __slots__ = ("_active", "_confirmed_at")
+    __slots__ = ("_active",)
 
     def __init__(self, active: ActiveRun) -> None:
         self._active = active
-        # By the core's steady clock, in microseconds.
-        self._confirmed_at = active.claimed.confirmed_at
 
     def _is_first(self) -> bool:
         """Whether the run belongs to a slot, and nothing shows that it was entered before."""
@@ -43,30 +41,32 @@ class Entry:
         active = self._active
         core = active.executor.core
         assert core is not None
-        return core.is_confirmed(active.run_id, active.token, self._confirmed_at)
+        return core.is_confirmed(active.run_id, active.token, active.confirmed_at)
+
+    def must_ask(self) -> bool:
+        """Whether only the database knows if the handler may be called now."""
+        return self._is_first() and not self._is_confirmed()
 
     async def is_allowed(self) -> bool:
         """Whether the handler may be called now; if not, that is reported.
 
         Waits while the database does not answer.
         """
-        if not self._is_first():
-            return True
         active = self._active
         core = active.executor.core
         assert core is not None
-        while not self._is_confirmed():
+        while self.must_ask():
             asked_at = core.steady_now()
             refusal = await active.requests.through_outages(self._ask)
             if refusal is not None:
                 self._refuse(refusal)
                 return False
-            self._confirmed_at = asked_at
+            active.confirmed_at = asked_at
         return True
 
     def is_allowed_in_thread(self) -> bool:
         """Do what :meth:`is_allowed` does, in a handler's thread."""
-        while self._is_first() and not self._is_confirmed():
+        while self.must_ask():
             if not self._active.waits.wait_here(self.is_allowed()):
                 return False
         return True

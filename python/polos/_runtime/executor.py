@@ -162,6 +162,7 @@ class Executor:
 
     def ended(self, active: ActiveRun) -> None:
         """Note that a run no longer executes here."""
+        active.task = None  # or the task, its context, and the run would refer to each other
         if self.active.pop((active.run_id, active.token), None) is not None and not self.active:
             self.watchdog.busy(False)
             self.on_idle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import weakref
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import timedelta
@@ -35,7 +36,7 @@ class Waits:
     """What a run executes and what it waits for at the moment."""
 
     __slots__ = (
-        "_active",
+        "_active_ref",
         "_blocked",
         "_executing",
         "_handler_thread",
@@ -47,7 +48,8 @@ class Waits:
     )
 
     def __init__(self, active: ActiveRun) -> None:
-        self._active = active
+        # Weak: see `ActiveRun.requests`.
+        self._active_ref = weakref.ref(active)
         self._executing = 0
         self._sleeping = 0
         self._blocked = 0  # how many waits need its permit to be free
@@ -57,6 +59,12 @@ class Waits:
         self.awaited: list[str] = []  # runs that it waits for
         self.awaited_events: list[str] = []  # events that it waits for in place
         self.wakes_at: int | None = None  # when a parked run continues
+
+    @property
+    def _active(self) -> ActiveRun:
+        active = self._active_ref()
+        assert active is not None, "whoever waits has the run"
+        return active
 
     def note_handler_thread(self) -> None:
         """Note that the calling thread executes the handler."""
