@@ -25,7 +25,6 @@ from polos import (
     workflow,
 )
 from polos._runtime.active_run import ActiveRun
-from polos._runtime.entry import Entry
 
 Start = Callable[..., Any]
 Eventually = Callable[[Callable[[], Any]], Awaitable[Any]]
