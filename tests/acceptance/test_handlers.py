@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import logging
 import threading
+import weakref
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -34,6 +36,7 @@ from polos import (
     workflow,
 )
 from polos._core.requests import Request
+from polos._runtime.active_run import ActiveRun
 from polos._runtime.run_requests import RunRequests
 
 
@@ -627,3 +630,34 @@ async def test_a_run_that_cannot_be_started_affects_no_other(
     assert sorted(statuses) == ["running", *["succeeded"] * 4]
     assert len(entered) == 4
     assert "could not be started" in caplog.text
+
+
+async def test_a_run_that_has_ended_is_freed_without_the_garbage_collector(
+    client: PolosClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[weakref.ref[ActiveRun]] = []
+    begin = ActiveRun.__init__
+
+    def noted(active: ActiveRun, *args: Any) -> None:
+        begin(active, *args)
+        begun.append(weakref.ref(active))
+
+    @workflow
+    async def stepwise(ctx: WorkflowContext) -> int:
+        async def five() -> int:
+            return 5
+
+        return await ctx.step.run("five", five)
+
+    @workflow
+    def in_a_thread(ctx: SyncWorkflowContext) -> int:
+        return ctx.step.run("six", lambda: 6)
+
+    monkeypatch.setattr(ActiveRun, "__init__", noted)
+    gc.disable()
+    try:
+        async with worker(client):
+            assert (await stepwise.run(client), await in_a_thread.run(client)) == (5, 6)
+        assert [active() for active in begun] == [None, None]
+    finally:
+        gc.enable()
