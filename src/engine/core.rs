@@ -217,8 +217,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             Message::Added => self.scheduling.is_next_work_stale = true,
             Message::Changed => {
                 self.claims.must_look_for_held = true;
-                self.scheduling.is_burst_stale = true;
-                self.scheduling.is_next_work_stale = true;
+                self.scheduling.note_change();
                 self.peers.must_refresh = true;
             }
             // After a rollback, another worker may own our runs, under the same tokens.

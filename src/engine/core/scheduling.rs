@@ -25,8 +25,6 @@ pub(super) struct Scheduling {
     /// Whether its runs alone are stale.
     pub(super) is_next_run_stale: bool,
     pub(super) burst: Option<Burst>,
-    /// Whether schedules may have changed since the burst was estimated.
-    pub(super) is_burst_stale: bool,
     /// The schedules that this worker decides first when others run the same workflows.
     pub(super) shard: Shard,
     /// Whether this worker's own shard is done while those of others are not.
@@ -44,10 +42,17 @@ impl Scheduling {
             is_next_work_stale: true,
             is_next_run_stale: false,
             burst: None,
-            is_burst_stale: false,
             shard: Shard::WHOLE,
             is_helping: false,
             watching_since: Timestamp::MAX,
+        }
+    }
+
+    /// Notes that the next slots may have changed.
+    pub(super) fn note_change(&mut self) {
+        self.is_next_work_stale = true;
+        if let Some(burst) = &mut self.burst {
+            burst.is_stale = true;
         }
     }
 }
@@ -57,6 +62,8 @@ impl Scheduling {
 pub(super) struct Burst {
     pub(super) slot: Timestamp,
     pub(super) lead: Duration,
+    /// Whether schedules may have changed since it was estimated.
+    is_stale: bool,
 }
 
 /// Decisions about a batch of due schedules.
@@ -81,16 +88,15 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         };
         let is_near = slot > now.wall.saturating_add(lead) && slot <= now.wall.saturating_add(lead_max);
         let former = self.scheduling.burst.filter(|burst| burst.slot == slot);
-        if !is_near || (former.is_some() && !self.scheduling.is_burst_stale) {
+        if !is_near || former.is_some_and(|burst| !burst.is_stale) {
             return Ok(false);
         }
         let count = self.reads.due_count(&self.config.project, &self.workflow_ids, slot, BURST_MAX)?;
         let needed = self.config.lead_per_slot.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
         // In a burst that is being claimed, fewer are left. A shorter lead would stop it halfway.
         let needed = former.map_or(needed, |former| former.lead.max(needed));
-        let burst = Burst { slot, lead: needed.clamp(lead, lead_max) };
+        let burst = Burst { slot, lead: needed.clamp(lead, lead_max), is_stale: false };
         self.scheduling.burst = Some(burst);
-        self.scheduling.is_burst_stale = false;
         Ok(slot <= now.wall.saturating_add(burst.lead))
     }
 
