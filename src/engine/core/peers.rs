@@ -48,7 +48,8 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             if self.peers.change_mark != Some(mark) {
                 self.claims.must_look_for_held = true;
                 self.peers.change_mark = Some(mark);
-                self.scheduling.note_change();
+                self.scheduling.burst = None;
+                self.scheduling.is_next_work_stale = true;
                 self.peers.must_refresh = true;
             }
         }
