@@ -171,10 +171,11 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         self.writes.warm_up_start(&[(next.run.id.clone(), next.run.token)]);
     }
 
-    /// Whether the engine has deregistered, or given up trying. Runs that it had dispatched but
-    /// that have not started yet must not start.
-    pub fn is_over(&self) -> bool {
-        self.phase == Phase::Over
+    /// Whether the engine is deregistering or has ended. Runs that it had dispatched but that have
+    /// not started yet must not start: deregistering gives them back, and may already have done so
+    /// although its reply was lost.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.phase, Phase::Deregistering | Phase::Over)
     }
 
     /// The number of held runs, and how many of them wait for their start time.

@@ -246,6 +246,21 @@ fn a_claim_under_the_former_worker_id_is_not_accepted() {
 }
 
 #[test]
+fn a_claim_given_back_by_a_deregistration_without_a_reply_must_not_start() {
+    let store = MemoryStore::new();
+    let mut worker = Worker::new(&store, "w", "12:00:00");
+    worker.tick();
+    let message = commit(&worker, reserved(&worker, "run_1"));
+    worker.store.trouble.lock().after = 1_000;
+    worker.hear(message).hear(Message::Deregister).tick();
+    assert_eq!(run(&store, &"run_1".into()).state, RunState::Queued);
+    assert!(!worker.next.is_over && worker.engine.is_leaving(), "it tries again, and starts nothing");
+    worker.store.trouble.lock().after = 0;
+    worker.wait(POLL);
+    assert!(worker.next.is_over && worker.engine.is_leaving());
+}
+
+#[test]
 fn a_cancellation_that_arrives_before_the_claim_reaches_the_handler() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "12:00:00");

@@ -58,6 +58,6 @@ fn a_worker_with_an_unusable_store_stops_and_reports_it_once() {
         (trouble.is_down, trouble.is_closed) = (true, true);
     }
     worker.wait(POLL * 2);
-    assert!(worker.next.is_over && worker.engine.is_over());
+    assert!(worker.next.is_over && worker.engine.is_leaving());
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::StoreLost(_))), 1);
 }

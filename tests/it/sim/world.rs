@@ -859,7 +859,7 @@ impl World {
             match sent {
                 Sent::Start(claimed, confirmed_at) => {
                     let it = &self.machines[machine];
-                    if it.engine.as_ref().is_some_and(Engine::is_over) {
+                    if it.engine.as_ref().is_some_and(Engine::is_leaving) {
                         // A worker that closes starts no more handlers: its claims are given back.
                         continue;
                     }
