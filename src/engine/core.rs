@@ -218,8 +218,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             Message::Added => self.scheduling.is_next_work_stale = true,
             Message::Changed => {
                 self.claims.must_look_for_held = true;
-                self.scheduling.burst = None;
-                self.scheduling.is_next_work_stale = true;
+                self.scheduling.note_change();
                 self.peers.must_refresh = true;
             }
             // After a rollback, another worker may own our runs, under the same tokens.

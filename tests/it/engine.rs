@@ -424,6 +424,25 @@ fn a_burst_that_arrives_late_is_claimed_at_once() {
 }
 
 #[test]
+fn a_change_does_not_stop_a_burst_that_is_being_claimed() {
+    let store = MemoryStore::default();
+    for number in 0..40 {
+        create(&store, &format!("key-{number}"), &every_minute(), "08:59:30");
+    }
+    let config = EngineConfig { concurrency: 100, batch_max: 10, ..config("w") };
+    let mut worker = Worker::with(&store, config, "08:59:31");
+    worker.until("08:59:59.1");
+    assert_eq!(runs(&store).len(), 0);
+    worker.pause(Duration::from_millis(100));
+    // Each tick claims one batch, and somebody commits between any two of them.
+    for _ in 0..8 {
+        let now = worker.clock.now();
+        worker.hear(Message::Changed).engine.tick(now);
+    }
+    assert_eq!(runs(&store).len(), 40);
+}
+
+#[test]
 fn slots_fire_one_after_the_other() {
     let store = MemoryStore::new();
     let id = create(&store, "k", &every_minute(), "10:00:30");

@@ -48,8 +48,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             if self.peers.change_mark != Some(mark) {
                 self.claims.must_look_for_held = true;
                 self.peers.change_mark = Some(mark);
-                self.scheduling.burst = None;
-                self.scheduling.is_next_work_stale = true;
+                self.scheduling.note_change();
                 self.peers.must_refresh = true;
             }
         }

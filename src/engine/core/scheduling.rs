@@ -47,6 +47,14 @@ impl Scheduling {
             watching_since: Timestamp::MAX,
         }
     }
+
+    /// Notes that the next slots may have changed.
+    pub(super) fn note_change(&mut self) {
+        self.is_next_work_stale = true;
+        if let Some(burst) = &mut self.burst {
+            burst.is_stale = true;
+        }
+    }
 }
 
 /// The next slot, and how early the runs due then must be claimed.
@@ -54,6 +62,8 @@ impl Scheduling {
 pub(super) struct Burst {
     pub(super) slot: Timestamp,
     pub(super) lead: Duration,
+    /// Whether schedules may have changed since it was estimated.
+    is_stale: bool,
 }
 
 /// Decisions about a batch of due schedules.
@@ -77,12 +87,15 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             return Ok(false);
         };
         let is_near = slot > now.wall.saturating_add(lead) && slot <= now.wall.saturating_add(lead_max);
-        if !is_near || self.scheduling.burst.is_some_and(|burst| burst.slot == slot) {
+        let former = self.scheduling.burst.filter(|burst| burst.slot == slot);
+        if !is_near || former.is_some_and(|burst| !burst.is_stale) {
             return Ok(false);
         }
         let count = self.reads.due_count(&self.config.project, &self.workflow_ids, slot, BURST_MAX)?;
         let needed = self.config.lead_per_slot.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX));
-        let burst = Burst { slot, lead: needed.clamp(lead, lead_max) };
+        // In a burst that is being claimed, fewer are left. A shorter lead would stop it halfway.
+        let needed = former.map_or(needed, |former| former.lead.max(needed));
+        let burst = Burst { slot, lead: needed.clamp(lead, lead_max), is_stale: false };
         self.scheduling.burst = Some(burst);
         Ok(slot <= now.wall.saturating_add(burst.lead))
     }
