@@ -71,8 +71,12 @@ statements! {
         WHERE s.project = ?1 AND s.key = ?2 AND s.workflow = ?3");
     /// Inserts a schedule, unless its id or its key is in use.
     INSERT_SCHEDULE = "INSERT INTO schedule (id, project, workflow, key, owner, spec, cadence, input, status, \
-        next_slot, attended_from, created_at, updated_at, revision, declaration, tags) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1, ?12, ?13) ON CONFLICT DO NOTHING";
+        next_slot, attended_from, created_at, updated_at, revision, declaration) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?11, ?11, 1, ?12) ON CONFLICT DO NOTHING";
+    /// Gives a new schedule its tags. (primary key)
+    SET_TAGS = "UPDATE schedule SET tags = ?2 WHERE id = ?1";
+    /// Counts the slot of a run that a backfill has created. (primary key)
+    COUNT_BACKFILLED = "UPDATE schedule SET ran_beyond = coalesce(ran_beyond, 0) + 1 WHERE id = ?1";
     /// Writes everything that an edit may change. (primary key)
     UPDATE_SCHEDULE = "UPDATE schedule SET owner = ?2, spec = ?3, cadence = ?4, input = ?5, status = ?6, note = ?7, \
         next_slot = ?8, last_slot = ?9, run_count = ?10, failure_count = ?11, attended_from = ?12, \

@@ -7,8 +7,8 @@ use super::run_id_range::is_slot;
 use super::schedules::NO_RUN;
 use crate::calendar::Timestamp;
 use crate::model::{
-    Admission, ClaimedRun, FirePlan, HookCall, Json, NewRun, PlannedRun, Run, RunId, RunState, ScheduleId,
-    ScheduleStatus, StepRecord, Token, WorkerId,
+    Admission, ClaimedRun, FirePlan, HookCall, Json, NewRun, Origin, PlannedRun, Run, RunId, RunState,
+    ScheduleId, ScheduleStatus, StepRecord, Token, WorkerId,
 };
 use crate::store::row_reader::RowReader;
 use crate::store::tables::transitions;
@@ -159,6 +159,9 @@ impl Batch<'_> {
                 run.priority
             ],
         )?;
+        if inserted > 0 && run.origin == Origin::Backfill && run.slot.is_some() {
+            self.run(queries::COUNT_BACKFILLED, params![run.schedule_id])?;
+        }
         Ok(inserted > 0)
     }
 

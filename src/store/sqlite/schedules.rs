@@ -200,10 +200,13 @@ impl Batch<'_> {
                 schedule.status,
                 schedule.next_slot,
                 self.now(),
-                schedule.declaration,
-                schedule.tags
+                schedule.declaration
             ],
         )?;
+        // Apart, because most have none: a trigger keeps the rows by which tags are found.
+        if inserted > 0 && schedule.tags.is_some() {
+            self.run(queries::SET_TAGS, params![schedule.id, schedule.tags])?;
+        }
         Ok(inserted > 0)
     }
 

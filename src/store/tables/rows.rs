@@ -358,7 +358,7 @@ impl Tables {
         self.touch(|touched| _ = touched.runs.insert(id.clone()));
     }
 
-    /// Counts the slot of a run that `run_count` doesn't have. The databases' triggers do the same.
+    /// Counts the slot of a run that `run_count` doesn't have. The databases do the same.
     fn count_beyond(&mut self, run: &Run, count: i64) {
         if run.origin == Origin::Backfill
             && run.slot.is_some()
