@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from polos._core import requests
 from polos._core.blocking import blocking
-from polos._validate.calendar_files import parse
 from polos._validate.schedule_options import check_calendar_name, iso_date
 from polos.client import checked_client
 
@@ -42,6 +41,23 @@ async def set(client: PolosClient, name: str, dates: Iterable[date | str]) -> Ca
     name = check_calendar_name("calendars.set, name", name)
     texts = [iso_date("calendars.set, dates", day) for day in dates]
     return _calendar(await checked_client(client)._ask(requests.set_calendar(name, texts)))
+
+
+def parse(text: str, *, until: date | None = None) -> builtins.list[date]:
+    """Return the dates that a calendar file names, sorted, each once.
+
+    :param text: an iCalendar file (``BEGIN:VCALENDAR``), or one date such as ``2026-12-25`` per
+        line; ``#`` begins a comment. Of iCalendar, each day of each event counts: ``DTSTART`` with
+        ``DTEND`` or ``DURATION`` as written, without a change of time zone, ``RDATE``, ``EXDATE``,
+        and an ``RRULE`` with ``FREQ=YEARLY``. Cancelled events don't count.
+    :param until: the last date of rules without an end: by default the end of the tenth year from
+        now.
+
+    Raises :class:`InvalidArgumentError`, which names the line, for anything else.
+    """
+    from polos._validate.calendar_files import dates_in  # few programs need it
+
+    return dates_in(text, until)
 
 
 async def get(client: PolosClient, name: str) -> Calendar:

@@ -25,7 +25,6 @@ from polos._core.instants import aware, from_micros, to_micros
 from polos._core.real_datetime import datetime
 from polos._core.specs import compile_spec
 from polos._display.notebook import Listed
-from polos._transactions.execute import create_in_transaction
 from polos._validate.arguments import count_of, one_of
 from polos._validate.calendar_dates import dates_of_calendars
 from polos._validate.formatting import shown
@@ -358,6 +357,8 @@ async def create_in(
     drafts = Drafts()
     _add(drafts, workflow, {**named, **options})
     local = _local_for(drafts)
+    from polos._transactions.execute import create_in_transaction  # few programs need it
+
     created = await create_in_transaction(
         connection,
         checked_client(client),

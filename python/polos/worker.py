@@ -24,11 +24,9 @@ from polos._core.safe_logging import quiet_logger
 from polos._runtime import counts
 from polos._runtime.asyncio_run import run_to_end
 from polos._runtime.backoff import Backoff, duration
-from polos._runtime.executor import Executor
 from polos._runtime.hook_calls import Hook, WorkerHooks
 from polos._runtime.middleware import Middleware, MiddlewareChain
 from polos._runtime.owner import CodeFile, Owner, calling_file, owner_of
-from polos._runtime.processes.pool import default_size
 from polos._runtime.signals import Signals
 from polos._validate.formatting import shown
 from polos._validate.limits import declared_limits
@@ -40,6 +38,7 @@ from polos.schedules import declared
 from polos.workflow import Workflow, registry
 
 if TYPE_CHECKING:
+    from polos._runtime.executor import Executor
     from polos.models import WorkerHealth
 
 __all__ = ["Worker", "WorkerOptions", "lifespan", "run"]
@@ -194,9 +193,7 @@ class Worker:
             raise InvalidArgumentError(f"lease: {lease} given, expected at least 0.1 seconds")
         self._drain = duration("drain", drain, zero=True)
         self._thread_count = _count("threads", threads)
-        self._process_count = (
-            default_size() if processes is None else _count("processes", processes)
-        )
+        self._process_count = None if processes is None else _count("processes", processes)
         self._middleware = MiddlewareChain(middleware)
         self._hooks = WorkerHooks(
             self._middleware.given,
@@ -283,11 +280,15 @@ class Worker:
             self._forced = asyncio.Event()
         self._owner = self._find_owner()
         self.client._workers.add(self)
+        # Only here, because many processes that import polos start no worker.
+        from polos._runtime.executor import Executor
+        from polos._runtime.processes.pool import default_size
+
         executor = Executor(
             self.client,
             dict(workflows),
             self._thread_count,
-            self._process_count,
+            default_size() if self._process_count is None else self._process_count,
             self._middleware,
             self._hooks,
             loop,

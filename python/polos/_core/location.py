@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from urllib.parse import quote, unquote
 
 from polos._validate.formatting import nearest, shown
 from polos.exceptions import InvalidArgumentError
@@ -306,6 +305,8 @@ def _server(url: str) -> DatabaseLocation:
 
 def _parameter(number: int, item: str) -> str:
     """Return a parameter of a server's URL, with file paths made absolute."""
+    from urllib.parse import quote, unquote  # most programs open a file
+
     key, separator, value = item.partition("=")
     if not separator or key not in _PARAMETERS:
         hint = nearest(key, _PARAMETERS) if separator else "; expected `keyword=value`"

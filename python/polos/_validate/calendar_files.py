@@ -11,7 +11,7 @@ from polos._core.real_datetime import date, datetime
 from polos._validate.formatting import shown
 from polos.exceptions import InvalidArgumentError
 
-__all__ = ["YEARS", "parse"]
+__all__ = ["YEARS", "dates_in"]
 
 # How many years ahead rules are expanded that have no end.
 YEARS = 10
@@ -21,18 +21,8 @@ _WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _RULE_PARTS = {"FREQ", "INTERVAL", "COUNT", "UNTIL", "BYMONTH", "BYMONTHDAY", "BYDAY", "WKST"}
 
 
-def parse(text: str, *, until: date | None = None) -> list[date]:
-    """Return the dates that a calendar file names, sorted, each once.
-
-    :param text: an iCalendar file (``BEGIN:VCALENDAR``), or one date such as ``2026-12-25`` per
-        line; ``#`` begins a comment. Of iCalendar, each day of each event counts: ``DTSTART`` with
-        ``DTEND`` or ``DURATION`` as written, without a change of time zone, ``RDATE``, ``EXDATE``,
-        and an ``RRULE`` with ``FREQ=YEARLY``. Cancelled events don't count.
-    :param until: the last date of rules without an end: by default the end of the tenth year from
-        now.
-
-    Raises :class:`InvalidArgumentError`, which names the line, for anything else.
-    """
+def dates_in(text: str, until: date | None) -> list[date]:
+    """Do what :func:`polos.calendars.parse` does."""
     lines = text.removeprefix("\ufeff").splitlines()
     first = next((line.strip() for line in lines if line.strip()), "")
     if until is None:
