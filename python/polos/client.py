@@ -156,16 +156,18 @@ class PolosClient:
         error at once, and so do changes that are not safe to repeat.
         """
         active = current_run()
-        is_patient = (
-            active is not None and active.database == self.database and request.is_repeatable
-        )
+        if (
+            active is None
+            or active.database != self.database
+            or not request.is_repeatable
+            or (is_blocking() and _is_on_loop())
+        ):
+            if is_blocking():
+                return request.answer_from(self._call(request))
+            return await self._ask_once(request)
         if is_blocking():
-            if active is not None and is_patient and not _is_on_loop():
-                return active.waits.wait_here(self._ask(request))
-            return request.answer_from(self._call(request))
-        if active is not None and is_patient:
-            return await active.requests.through_outages(lambda: self._ask_once(request))
-        return await self._ask_once(request)
+            return active.waits.wait_here(self._ask(request))
+        return await active.requests.through_outages(lambda: self._ask_once(request))
 
     async def _ask_once(self, request: Request[A]) -> A:
         """Send a request and return the answer; an outage raises an error."""

@@ -18,7 +18,6 @@ from polos._display.notebook import Listed
 from polos._runtime.current_run import current_run
 from polos._runtime.registry import RegisteredWorkflow, registry
 from polos._runtime.waiting_notice import AwaitedRun
-from polos._transactions.execute import create_in_transaction
 from polos._validate.arguments import count_of, one_of
 from polos._validate.formatting import shown
 from polos._validate.payloads import check_given
@@ -269,6 +268,8 @@ async def invoke_in(
             ),
         )
 
+    from polos._transactions.execute import create_in_transaction  # few programs need it
+
     created = await create_in_transaction(
         connection, checked_client(client), "runs.invoke_in", request
     )
@@ -327,18 +328,18 @@ class _Started:
     """The workflow that a caller starts, known to this process or only to workers."""
 
     def __init__(self, workflow: Workflow[Any, Any] | str) -> None:
-        known = registry()
         if isinstance(workflow, RegisteredWorkflow):
-            self._found: Workflow[Any, Any] | None = workflow
+            found: Workflow[Any, Any] | None = workflow
             self.id = workflow.id
         else:
             self.id = check_identifier("workflow", workflow)
-            self._found = known.get(self.id)
-        self.is_local = self._found is not None
-        self.local_workflows = [] if self.is_local else sorted(known)
+            found = registry().get(self.id)
+        self._found = found
+        self.is_local = found is not None
+        self.local_workflows = sorted(registry()) if found is None else []
         # For workers that have not registered the workflow yet.
-        self.priority = self._found.priority if self._found is not None else 0
-        self.result_type = self._found.result_type if self._found is not None else None
+        self.priority = 0 if found is None else found.priority
+        self.result_type = None if found is None else found.result_type
 
     def encoded(self, payload: Any) -> Any:
         """Return the payload as JSON data, checked against what the handler takes."""

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Generic, TypedDict, TypeVar
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 __all__ = [
     "Answer",
@@ -44,12 +44,30 @@ class Request(Generic[A]):
 
     def answer_from(self, text: str | None) -> A:
         """Return the answer that the core gave as JSON."""
-        answer: A = json.loads(text or "null")
+        answer: A = _parsed(text or "null")
         return answer
 
 
+# These two are several times as fast as the functions of `json`, and are the same for each request.
+# What they don't take is left to `json`.
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError:  # nested deeply
+        return json.loads(text)
+
+
+def _text(op: str, fields: dict[str, Any]) -> str:
+    try:
+        return to_json({op: fields}, inf_nan_mode="constants").decode()
+    except ValueError:  # a lone surrogate, which the core refuses by name, or nested deeply
+        return json.dumps({op: fields})
+
+
 def _read(op: str, **fields: Any) -> Request[Any]:
-    return Request(op, json.dumps({op: fields}), True)
+    return Request(op, _text(op, fields), True)
 
 
 # A change that has the same effect when it is repeated.
@@ -57,7 +75,7 @@ _idempotent = _read
 
 
 def _change(op: str, **fields: Any) -> Request[Any]:
-    return Request(op, json.dumps({op: fields}), False)
+    return Request(op, _text(op, fields), False)
 
 
 # --- schedules -------------------------------------------------------------------------------

@@ -51,7 +51,6 @@ class ActiveRun:
 
     __slots__ = (
         "__weakref__",
-        "_has_begun",
         "_log",
         "_previous",
         "attempt",
@@ -60,7 +59,9 @@ class ActiveRun:
         "entered_at",
         "executor",
         "failure",
+        "has_begun",
         "interruptions",
+        "is_first_of_slot",
         "is_reported",
         "journal",
         "key",
@@ -71,7 +72,6 @@ class ActiveRun:
         "progress",
         "run_id",
         "schedule_id",
-        "slots",
         "stop_reason",
         "task",
         "token",
@@ -101,15 +101,20 @@ class ActiveRun:
         self.executor = executor
         self.loop = executor.loop
         self.workflow = workflow
-        self.slots = RunSlot(claimed.slot, claimed.last_slot, claimed.upcoming, claimed.timezone)
         self.journal = StepJournal(claimed.journal)
+        # Whether the run belongs to a slot, and nothing shows that its handler was entered before.
+        self.is_first_of_slot = (
+            (self.origin == "schedule" or self.origin == "backfill")
+            and self.attempt == 1
+            and self.journal.is_empty()
+        )
         self.waits = Waits(self)
         self.task: asyncio.Task[None] | None = None
         self.stop_reason: str | None = None
         # Both by the core's steady clock, in microseconds.
         self.confirmed_at = claimed.confirmed_at
         self.entered_at: int | None = None
-        self._has_begun = False
+        self.has_begun = False  # whether its task has executed anything
         self.is_reported = False  # whether the outcome of this execution is decided
         self.outcome: str | None = None
         self.failure: BaseException | None = None
@@ -136,11 +141,17 @@ class ActiveRun:
         """Whether its handler may be entered for the first time."""
         return Entry(self)
 
+    @property
+    def slots(self) -> RunSlot:
+        """The slot that it belongs to, and those next to it."""
+        claimed = self.claimed
+        return RunSlot(claimed.slot, claimed.last_slot, claimed.upcoming, claimed.timezone)
+
     # -- execution ----------------------------------------------------------------------------
 
     async def execute(self) -> None:
         """Call the handler and report its outcome. Raises nothing."""
-        self._has_begun = True
+        self.has_begun = True
         # Not in an inner coroutine: a GeneratorExit would arrive there without its text.
         with around_run(self):
             try:
@@ -148,8 +159,7 @@ class ActiveRun:
                     return
                 try:
                     # Before any middleware is called for it.
-                    entry = self.entry
-                    if entry.must_ask() and not await entry.is_allowed():
+                    if self.entry_is_unconfirmed() and not await self.entry.is_allowed():
                         return
                     value = await self._call()
                     if self.stop_reason is None:
@@ -197,11 +207,11 @@ class ActiveRun:
             # A retry of what cannot be stored would fail in the same way.
             self.reporter.failed(error, final=issubclass(kind, SerializationError))
 
-    def check_has_begun(self, task: asyncio.Task[None]) -> None:
-        """Report a task that was cancelled before its first instruction, which :meth:`execute` has
-        not noticed.
+    def check_has_begun(self) -> None:
+        """Report the run if its task was cancelled before its first instruction, which
+        :meth:`execute` has not noticed.
         """
-        if self._has_begun:
+        if self.has_begun or self.task is None or not self.task.done():
             return
         if self.stop_reason is None:
             if self.executor.loop_watch.is_closing():
@@ -245,12 +255,19 @@ class ActiveRun:
             return middleware.call(self._enter, WorkflowContext(self))
         return self._enter()
 
+    def entry_is_unconfirmed(self) -> bool:
+        """Whether only the database knows if the handler may be called now."""
+        if not self.is_first_of_slot:
+            return False
+        core = self.executor.core
+        assert core is not None
+        return not core.is_confirmed(self.run_id, self.token, self.confirmed_at)
+
     async def _enter(self) -> Any:
         workflow = self.workflow
         payload = self.payload() if workflow.arity == 2 else None
         # Middleware may have taken long. A run that is refused has been reported.
-        entry = self.entry
-        if entry.must_ask() and not await entry.is_allowed():
+        if self.entry_is_unconfirmed() and not await self.entry.is_allowed():
             return None
         if workflow.is_async:
             self._note_entry()
@@ -283,14 +300,13 @@ class ActiveRun:
         """Have the core measure how late the handler is entered, and then how long it takes."""
         core = self.executor.core
         assert core is not None
-        is_first = self.attempt == 1 and self.journal.is_empty()
-        slot = self.slots.value if is_first and self.origin == "schedule" else None
+        slot = self.slot if self.is_first_of_slot and self.origin == "schedule" else None
         self.entered_at = core.note_entry(self.workflow.id, slot)
 
     def payload(self) -> Any:
         """Return the handler's payload: its own, the slot, or the schedule's input."""
         workflow = self.workflow
-        if self.slots.value is None:
+        if self.slot is None:
             payload = self.claimed.payload
             if payload is None:
                 return None
@@ -333,6 +349,8 @@ class ActiveRun:
         self.stop_reason = reason
         if self.task is not None:
             self.task.cancel()
+            if not self.has_begun:
+                self.loop.call_soon(self.check_has_begun)
         self.waits.cancel()
         self.executor.timers.start(micros_of(STOP_GRACE)).add_done_callback(self._give_up)
 
@@ -366,6 +384,8 @@ class ActiveRun:
         """Raise if the run was stopped or has ended: it executes no more steps, not even in its
         cleanup.
         """
+        if self.stop_reason is None and not self.is_reported:
+            return
         if self.has_ended():
             raise run_ended(self.run_id, self.attempt, self.outcome)
         if self.stop_reason == "lease_lost":
@@ -378,6 +398,16 @@ class ActiveRun:
             )
 
     # -- for steps, contexts, and observers ---------------------------------------------------
+
+    def claim_is_unconfirmed(self) -> bool:
+        """Whether only the database knows if this worker still holds the claim: the process was
+        stopped for longer than its lease, and another worker may have taken over the run.
+
+        Asked before anything is executed. It only compares times.
+        """
+        core = self.executor.core
+        assert core is not None
+        return not core.is_trusted()
 
     def about_to_call(self, step: str | None) -> None:
         """Note that a step's function, or (``None``) the handler, is called next."""
@@ -397,7 +427,7 @@ class ActiveRun:
     @property
     def slot(self) -> int | None:
         """The slot of the run, or ``None``."""
-        return self.slots.value
+        return self.claimed.slot
 
     @property
     def input(self) -> Any:

@@ -31,22 +31,6 @@ class Entry:
     def __init__(self, active: ActiveRun) -> None:
         self._active = active
 
-    def _is_first(self) -> bool:
-        """Whether the run belongs to a slot, and nothing shows that it was entered before."""
-        active = self._active
-        is_of_slot = active.origin == "schedule" or active.origin == "backfill"
-        return is_of_slot and active.attempt == 1 and active.journal.is_empty()
-
-    def _is_confirmed(self) -> bool:
-        active = self._active
-        core = active.executor.core
-        assert core is not None
-        return core.is_confirmed(active.run_id, active.token, active.confirmed_at)
-
-    def must_ask(self) -> bool:
-        """Whether only the database knows if the handler may be called now."""
-        return self._is_first() and not self._is_confirmed()
-
     async def is_allowed(self) -> bool:
         """Whether the handler may be called now; if not, that is reported.
 
@@ -55,7 +39,7 @@ class Entry:
         active = self._active
         core = active.executor.core
         assert core is not None
-        while self.must_ask():
+        while active.entry_is_unconfirmed():
             asked_at = core.steady_now()
             refusal = await active.requests.through_outages(self._ask)
             if refusal is not None:
@@ -66,7 +50,7 @@ class Entry:
 
     def is_allowed_in_thread(self) -> bool:
         """Do what :meth:`is_allowed` does, in a handler's thread."""
-        while self.must_ask():
+        while self._active.entry_is_unconfirmed():
             if not self._active.waits.wait_here(self.is_allowed()):
                 return False
         return True

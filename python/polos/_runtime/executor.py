@@ -33,6 +33,10 @@ __all__ = ["Executor"]
 
 _log = quiet_logger("polos.worker")
 
+# How many seconds after a start the executor looks for runs whose tasks were cancelled before they
+# began.
+_START_CHECK = 1.0
+
 
 class Executor:
     """Executes runs that the core claims, until it is closed."""
@@ -79,9 +83,10 @@ class Executor:
         # an exception of the handler or step.
         self.before_call: Callable[[ActiveRun, str | None], None] | None = None
         self._change: asyncio.Future[None] | None = None
+        self._will_check_starts = False
         self.opened = client._opened()
         self.watchdog = Watchdog(loop, self._describe)
-        self.loop_watch = LoopWatch(loop)
+        self.loop_watch = LoopWatch(loop, self._check_starts)
         is_closing = self.loop_watch.is_closing
         self.hooks = HookCalls(loop, self.step_threads, hooks, client, is_closing)
         self.is_deregistering = False  # whether to ignore runs that arrive
@@ -151,12 +156,24 @@ class Executor:
             self.active.pop(key, None)
             execution.close()
             raise
-        # The task has started: nothing after this may undo it. Without the callback only a run
-        # that is stopped before it begins goes unnoticed. (`suppress` would need memory, too.)
-        try:  # noqa: SIM105
-            active.task.add_done_callback(active.check_has_begun)
+        # The task has started: nothing after this may undo it. Without the check only a run that
+        # is cancelled before it begins goes unnoticed. (`suppress` would need memory, too.)
+        try:
+            if not self._will_check_starts:
+                self.loop.call_later(_START_CHECK, self._check_starts)
+                self._will_check_starts = True
         except MemoryError:
             pass
+
+    def _check_starts(self) -> None:
+        """Report the runs whose tasks were cancelled before their first instruction.
+
+        Whoever cancels a run, or all tasks of the loop, has this done at once. For any other
+        cancellation, one timer serves all runs: a callback for each would make every run slower.
+        """
+        self._will_check_starts = False
+        for active in list(self.active.values()):
+            active.check_has_begun()
 
     # -- for runs -----------------------------------------------------------------------------
 

@@ -96,8 +96,6 @@ class StepJournal:
 
     def unreached(self, run_attempt: int) -> list[str]:
         """Return steps that are done in this attempt and that this execution has not used."""
-        if not self._recorded:
-            return []
         return [
             name
             for name, record in self._recorded.items()
@@ -113,6 +111,8 @@ class StepJournal:
 
         Raises :class:`CodeChangedError` otherwise.
         """
+        if not self._recorded:
+            return
         patches = self.unknown_patches()
         unreached = self.unreached(run_attempt)
         if not patches and not unreached:

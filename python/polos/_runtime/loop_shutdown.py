@@ -7,6 +7,7 @@ cannot tell that from its own cancellation, but a task that nothing else would c
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 __all__ = ["LoopWatch"]
 
@@ -18,8 +19,12 @@ _RESTART_SECONDS = 1.0
 class LoopWatch:
     """Watches the loop on which it is created."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_end: Callable[[], object]) -> None:
+        """``on_end`` is called when the loop has cancelled all of its tasks, after each of them
+        has been resumed.
+        """
         self._loop = loop
+        self._on_end = on_end
         self._is_over = False
         self._start()
 
@@ -46,4 +51,6 @@ class LoopWatch:
             await end
         finally:
             if not self._loop.is_closed():
+                if not self._is_over:
+                    self._loop.call_soon(self._on_end)
                 self._loop.call_later(_RESTART_SECONDS, self._start)

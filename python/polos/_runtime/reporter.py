@@ -50,7 +50,10 @@ class Reporter:
         active = self._active
         if active.is_reported:
             return
-        self._report("succeeded", result, tell=("on_success", partial(self._success, value)))
+        tell: _Tell | None = None
+        if active.executor.hooks.has("on_success", active.workflow):
+            tell = ("on_success", partial(self._success, value))
+        self._report("succeeded", result, tell=tell)
 
     def skipped(self, reason: str) -> None:
         """Report that the run's slot is skipped."""
@@ -144,7 +147,9 @@ class Reporter:
         if reason is not None:
             is_last = True
             details["not_retried"] = reason
-        tell: _Tell | None = ("on_failure", partial(self._failure, error)) if is_last else None
+        tell: _Tell | None = None
+        if is_last and active.executor.hooks.has("on_failure", workflow):
+            tell = ("on_failure", partial(self._failure, error))
         self._report("failed", json.dumps(details), final=is_last, tell=tell)
         was_cancelled = issubclass(type(error), asyncio.CancelledError)
         say = _log.error if is_last else _log.warning
@@ -202,10 +207,10 @@ class Reporter:
         active.outcome = kind
         core = active.executor.core
         assert core is not None
-        hooks, bridge = active.executor.hooks, None
-        if tell is not None and hooks.has(tell[0], active.workflow):
+        bridge = None
+        if tell is not None:
             claim, of_hook = (active.run_id, active.token), active.origin == "hook"
-            hooks.expect(claim, tell[0], active.workflow, tell[1], of_hook)
+            active.executor.hooks.expect(claim, tell[0], active.workflow, tell[1], of_hook)
             bridge = active.executor.bridge.core
         core.complete_run(
             active.run_id,

@@ -106,15 +106,10 @@ class RunRequests:
     async def confirm_claim(self) -> None:
         """Make sure, before anything is executed, that this worker still holds the claim.
 
-        Usually this only checks the time of the worker's last heartbeat. If the process was stopped
-        for longer than its lease, another worker may have taken over the run, and only the database
-        knows.
+        Without an answer the run waits; it neither executes nor fails.
         """
         active = self._active
-        core = active.executor.core
-        assert core is not None
-        # Without an answer the run waits; it neither executes nor fails.
-        if not core.is_trusted() and not await self.ask(
+        if active.claim_is_unconfirmed() and not await self.ask(
             requests.claim_stands(active.run_id, active.token)
         ):
             self._lose_claim()

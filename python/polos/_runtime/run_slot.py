@@ -75,7 +75,7 @@ def excluded_day(active: ActiveRun) -> date | None:
     Raises what the calendar raises.
     """
     calendar = _calendar(active)
-    slot = active.slots.value
+    slot = active.slot
     if calendar is None or slot is None or active.origin not in ("schedule", "backfill"):
         return None
     day = active.slots.day(slot)

@@ -404,7 +404,7 @@ class Steps:
         active = self._run
         active.check_alive()
         record = active.journal.take(name)
-        if record is None and active.waits.can_park():
+        if record is None and not active.journal.is_empty() and active.waits.can_park():
             # No other step of the run is in progress, so all done steps came before this one.
             active.journal.check_same_code(active.attempt, name)
         return record

@@ -56,8 +56,9 @@ class Waits:
         # Tasks in which threads of the run wait; whether it is the handler's own thread.
         self._tasks: dict[asyncio.Task[Any] | None, bool] = {}
         self._handler_thread: int | None = None
-        self.awaited: list[str] = []  # runs that it waits for
-        self.awaited_events: list[str] = []  # events that it waits for in place
+        # Tuples, because most runs wait for nothing.
+        self.awaited: tuple[str, ...] = ()  # runs that it waits for
+        self.awaited_events: tuple[str, ...] = ()  # events that it waits for in place
         self.wakes_at: int | None = None  # when a parked run continues
 
     @property
@@ -119,24 +120,24 @@ class Waits:
         """Note that the run waits inside the block, for the clock or for run ``run_id``."""
         self._sleeping += 1
         if run_id is not None:
-            self.awaited.append(run_id)
+            self.awaited = (*self.awaited, run_id)
         self._active.executor.note_change()
         try:
             yield
         finally:
             self._sleeping -= 1
             if run_id is not None:
-                self.awaited.remove(run_id)
+                self.awaited = _without(self.awaited, run_id)
 
     @contextmanager
     def waiting_for_event(self, name: str) -> Iterator[None]:
         """Note that the run waits for an event inside the block."""
-        self.awaited_events.append(name)
+        self.awaited_events = (*self.awaited_events, name)
         try:
             with self.waiting():
                 yield
         finally:
-            self.awaited_events.remove(name)
+            self.awaited_events = _without(self.awaited_events, name)
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
@@ -233,3 +234,9 @@ class Waits:
             timer.cancel()
             if not task.done():
                 task.cancel()
+
+
+def _without(items: tuple[str, ...], item: str) -> tuple[str, ...]:
+    """Return ``items`` without the first that equals ``item``."""
+    place = items.index(item)
+    return items[:place] + items[place + 1 :]
