@@ -508,8 +508,8 @@ async def send(
         run of that workflow with that key.
     :param name: the name of the event.
     :param payload: anything that a step can return, of at most 1 MiB as JSON.
-    :param idempotency_key: sending the accepted event again, with its key, returns ``True``. Pass
-        one if you may have to send it again.
+    :param idempotency_key: sending the accepted event again, with its key, returns ``True``, also
+        after the run has finished. Pass one if you may have to send it again.
 
     Raises :class:`RunNotFoundError`, :class:`InvalidStateError` for a finished run (and for several
     unfinished ones of that workflow and key), :class:`SerializationError` for a payload that cannot

@@ -45,7 +45,19 @@ pub(super) fn send(
 ) -> Result<NextStep, Error> {
     let run = match receiver {
         Receiver::Run(id) => (*id).to_owned(),
-        Receiver::Of(workflow, key) => only_unfinished(context, workflow, key)?,
+        Receiver::Of(workflow, key) => {
+            let unfinished = only_unfinished(context, workflow, key)?;
+            // Read afterwards: if a run accepts the event and finishes in between, and another one
+            // of its key is found, the event is found too. So it never goes to that one as well.
+            if let Some(idempotency_key) = &idempotency_key
+                && let Some(run) =
+                    context.reads.run_with_event(&context.project, (workflow, key), name, idempotency_key)?
+            {
+                let answer = json!({"run_id": run.as_str(), "is_accepted": true});
+                return Ok(NextStep::Answered(answer.to_string()));
+            }
+            unfinished?
+        }
     };
     let new = NewEvent {
         project: Arc::clone(&context.project),
@@ -65,8 +77,12 @@ pub(super) fn send(
     Ok(NextStep::Commit(vec![Command::SendEvent(Box::new(new))], Box::new(finish)))
 }
 
-/// The only unfinished run of a workflow and key.
-fn only_unfinished(context: &RequestContext, workflow: &Arc<str>, key: &Arc<str>) -> Result<String, Error> {
+/// The only unfinished run of a workflow and key, or why there is none.
+fn only_unfinished(
+    context: &RequestContext,
+    workflow: &Arc<str>,
+    key: &Arc<str>,
+) -> Result<Result<String, Error>, Error> {
     let filter = RunFilter {
         workflow: Some(Arc::clone(workflow)),
         key: Some(Arc::clone(key)),
@@ -77,7 +93,7 @@ fn only_unfinished(context: &RequestContext, workflow: &Arc<str>, key: &Arc<str>
     // To its user, a run that was claimed ahead of its slot does not exist yet.
     let now = context.now();
     found.retain(|run| run.slot.is_none_or(|slot| slot <= now));
-    match found.as_slice() {
+    Ok(match found.as_slice() {
         [run] => Ok(run.id.to_string()),
         [] => Err(Error::NoFittingRun(format!(
             "there is no unfinished run of workflow `{workflow}` with key `{key}` in this project; `runs.list` shows \
@@ -92,5 +108,5 @@ fn only_unfinished(context: &RequestContext, workflow: &Arc<str>, key: &Arc<str>
                 if several.len() == NAMED_MAX { ", ..." } else { "" }
             )))
         }
-    }
+    })
 }

@@ -12,6 +12,13 @@ use std::sync::Arc;
 /// Most events that a run keeps without having waited for them.
 pub const UNREAD_EVENTS_MAX: usize = 1_000;
 
+/// Most events with one name and idempotency key that are looked at, to find out who has accepted
+/// one: an idempotency key usually belongs to one event.
+pub const EVENTS_LOOKED_AT: usize = 100;
+
+/// Most runs of a workflow and key that are looked at otherwise.
+pub const RUNS_LOOKED_AT: usize = 1_000;
+
 /// What a run has under the name of an event.
 #[derive(Debug, Default)]
 pub(super) struct Known<'a> {

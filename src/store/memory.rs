@@ -175,6 +175,16 @@ impl StoreReads for MemoryStore {
         Ok(self.tables.lock().runs_with_keys(project, workflow, keys, limit))
     }
 
+    fn run_with_event(
+        &self,
+        project: &str,
+        of: (&str, &str),
+        name: &str,
+        idempotency_key: &str,
+    ) -> Result<Option<RunId>, StoreError> {
+        Ok(self.tables.lock().run_with_event(project, of, name, idempotency_key))
+    }
+
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
         Ok(self.tables.lock().waiting_parents(project, page))
     }

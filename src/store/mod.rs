@@ -33,7 +33,7 @@ pub use calendars::{attach_calendars, attach_calendars_to_due, mending};
 pub use command::{Answer, Codes, Command, Outcome, Patch, Rejection, Suspects, UpsertOutcome, Upserted};
 pub use effects::Effect;
 pub use error::StoreError;
-pub use events::UNREAD_EVENTS_MAX;
+pub use events::{EVENTS_LOOKED_AT, RUNS_LOOKED_AT, UNREAD_EVENTS_MAX};
 pub use memory::MemoryStore;
 #[cfg(feature = "postgres")]
 pub use postgres::{ChangeObserver, PostgresOptions, PostgresStore};
@@ -256,6 +256,19 @@ pub trait StoreReads: Send + Sync + 'static {
         keys: (&str, &str),
         limit: usize,
     ) -> Result<Vec<KeyedRun>, StoreError>;
+
+    /// A run of the workflow and key that has accepted an event with this name and idempotency key.
+    ///
+    /// It is found among the newest [`EVENTS_LOOKED_AT`] such events of all runs. If there are more
+    /// of them, it is also looked for in the newest [`RUNS_LOOKED_AT`] runs of the workflow and key
+    /// that are not running.
+    fn run_with_event(
+        &self,
+        project: &str,
+        of: (&str, &str),
+        name: &str,
+        idempotency_key: &str,
+    ) -> Result<Option<RunId>, StoreError>;
 
     /// Runs of the project that wait for a child run, ordered by id. `page.limit` bounds the work,
     /// whether or not the runs found are stuck.

@@ -326,6 +326,37 @@ async def test_an_event_for_a_workflow_and_a_key() -> None:
             await send(t.client, workflow=digest.id, key="ada", name="approval", payload=1)
 
 
+async def test_a_webhook_that_is_delivered_again_changes_nothing() -> None:
+    @workflow(id="onboarding")
+    async def onboarding(ctx: WorkflowContext) -> Any:
+        return await ctx.step.wait_event("signed", timeout=timedelta(days=9))
+
+    async with polos.testing.clock(START) as t:
+
+        async def deliver(number: int) -> bool:
+            return await runs.send(
+                t.client,
+                workflow=onboarding,
+                key="ada",
+                name="signed",
+                payload=number,
+                idempotency_key=f"evt_{number}",
+            )
+
+        first = await onboarding.invoke(t.client, key="ada")
+        assert await deliver(1)
+        assert await first.result() == 1
+        assert await deliver(1), "the run has finished"
+        second = await onboarding.invoke(t.client, key="ada")
+        await t.advance(seconds=1)
+        assert await deliver(1), "another run waits"
+        assert await second.status() == "waiting"
+        assert await deliver(2)
+        assert await second.result() == 2
+        with pytest.raises(RunNotFoundError):
+            await deliver(3)
+
+
 async def test_several_runs_of_a_key_need_a_run_id() -> None:
     @workflow(id="twin")
     async def twin(ctx: WorkflowContext) -> Any:

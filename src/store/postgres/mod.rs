@@ -539,6 +539,16 @@ impl StoreReads for PostgresStore {
         self.readers.read(async |session| session.runs_with_keys(project, workflow, keys, limit).await)
     }
 
+    fn run_with_event(
+        &self,
+        project: &str,
+        of: (&str, &str),
+        name: &str,
+        idempotency_key: &str,
+    ) -> Result<Option<RunId>, StoreError> {
+        self.readers.read(async |session| session.run_with_event(project, of, name, idempotency_key).await)
+    }
+
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
         self.readers.read(async |session| session.waiting_parents(project, page).await)
     }

@@ -20,8 +20,8 @@ use crate::store::pagination::cut_page;
 use crate::store::query::MANY_RUNS;
 use crate::store::row_reader::RowReader;
 use crate::store::{
-    DueSchedule, KeyedRun, NextWork, Page, ProjectStats, RunFilter, ScheduleFilter, Shard, StoreError,
-    WaitingParent,
+    DueSchedule, EVENTS_LOOKED_AT, KeyedRun, NextWork, Page, ProjectStats, RUNS_LOOKED_AT, RunFilter,
+    ScheduleFilter, Shard, StoreError, WaitingParent,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -343,6 +343,34 @@ impl Session<'_> {
         args.text(keys.1);
         args.int(limit_to_sql(limit));
         each(&self.query(queries::RUNS_WITH_KEYS, args).await?, |columns| columns.keyed_run())
+    }
+
+    pub async fn run_with_event(
+        self,
+        project: &str,
+        (workflow, key): (&str, &str),
+        name: &str,
+        idempotency_key: &str,
+    ) -> Result<Option<RunId>> {
+        let args = |most| {
+            let mut args = Args::default();
+            for text in [project, workflow, key, name, idempotency_key] {
+                args.text(text);
+            }
+            args.int(limit_to_sql(most));
+            args
+        };
+        let rows = self.query(queries::RUNS_WITH_EVENT, args(EVENTS_LOOKED_AT)).await?;
+        let found = each(&rows, |columns| Ok((columns.flag()?, columns.run_id()?)))?;
+        let count = found.len();
+        if let Some((_, run)) = found.into_iter().find(|(is_of, _)| *is_of) {
+            return Ok(Some(run));
+        }
+        if count < EVENTS_LOOKED_AT {
+            return Ok(None);
+        }
+        let rows = self.query(queries::RUN_OF_KEY_WITH_EVENT, args(RUNS_LOOKED_AT)).await?;
+        Ok(each(&rows, |columns| columns.run_id())?.pop())
     }
 
     pub async fn waiting_parents(self, project: &str, page: &Page) -> Result<Vec<WaitingParent>> {

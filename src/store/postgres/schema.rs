@@ -35,6 +35,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0020_calendars.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0021_slot_counts.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0022_lists_without_held_runs.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0023_events_by_key.sql"), oldest: 1 },
 ];
 
 struct Migration {
@@ -57,6 +58,11 @@ const INDEXES: &[Index] = &[
         version: 22,
         name: "run_listed_by_key",
         of: "@run (project, key, workflow, created_at, id) WHERE state <> 'running'",
+    },
+    Index {
+        version: 23,
+        name: "event_by_key",
+        of: "@event (idempotency_key, name, run) WHERE idempotency_key IS NOT NULL",
     },
 ];
 

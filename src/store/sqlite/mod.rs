@@ -333,6 +333,16 @@ impl StoreReads for SqliteStore {
         self.readers.read(|view| view.runs_with_keys(project, workflow, keys, limit))
     }
 
+    fn run_with_event(
+        &self,
+        project: &str,
+        of: (&str, &str),
+        name: &str,
+        idempotency_key: &str,
+    ) -> Result<Option<RunId>, StoreError> {
+        self.readers.read(|view| view.run_with_event(project, of, name, idempotency_key))
+    }
+
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
         self.readers.read(|view| view.waiting_parents(project, page))
     }

@@ -333,6 +333,15 @@ statements! {
     EVENT_RUN = "SELECT no, state, slot FROM run WHERE id = ?1 AND project = ?2";
     /// What was sent to a run under a name. (primary key)
     EVENT = concat!("SELECT ", event_columns!(), " FROM event e WHERE e.run = ?1 AND e.name = ?2");
+    /// Runs that have an event with an idempotency key and a name, up to a bound, each with whether
+    /// it is of a workflow and key. (`event_by_key`, primary key)
+    RUNS_WITH_EVENT = "SELECT r.project = ?4 AND r.workflow = ?5 AND r.key = ?6, r.id FROM event e \
+        JOIN run r ON r.no = e.run WHERE e.idempotency_key = ?1 AND e.name = ?2 ORDER BY e.run DESC LIMIT ?3";
+    /// A run that has such an event, of the newest ones of a workflow and key that are not running.
+    /// (`run_by_key`, `event_by_key`, scan of the runs found)
+    RUN_OF_KEY_WITH_EVENT = "SELECT r.id FROM (SELECT no, id FROM run INDEXED BY run_by_key WHERE project = ?1 \
+        AND key = ?2 AND workflow = ?3 AND state <> 'running' ORDER BY created_at DESC LIMIT ?4) r \
+        WHERE EXISTS (SELECT 1 FROM event e WHERE e.run = r.no AND e.name = ?5 AND e.idempotency_key = ?6) LIMIT 1";
     /// Records an event; the first one stays. (primary key)
     ADD_EVENT = "INSERT INTO event (run, name, payload, idempotency_key, received_at) VALUES (?1, ?2, ?3, ?4, ?5) \
         ON CONFLICT DO NOTHING";

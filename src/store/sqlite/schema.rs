@@ -29,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("migrations/0017_calendars.sql"),
     include_str!("migrations/0018_slot_counts.sql"),
     include_str!("migrations/0019_inserts_without_triggers.sql"),
+    include_str!("migrations/0020_events_by_key.sql"),
 ];
 
 /// The newest version that this release knows.

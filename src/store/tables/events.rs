@@ -2,7 +2,7 @@
 
 use super::Tables;
 use crate::calendar::Timestamp;
-use crate::model::{EventRecord, NewEvent, RunId, RunState, StepRecord, Token};
+use crate::model::{EventRecord, NewEvent, Run, RunId, RunState, StepRecord, Token};
 use crate::store::events::{self, Delivery, Known, UNREAD_EVENTS_MAX};
 use crate::store::{Answer, Rejection};
 use std::sync::Arc;
@@ -48,6 +48,18 @@ impl Tables {
         Ok(Answer::Accepted { is_accepted: true, woken: state == RunState::Waiting })
     }
 
+    pub fn run_with_event(
+        &self,
+        project: &str,
+        (workflow, key): (&str, &str),
+        name: &str,
+        idempotency_key: &str,
+    ) -> Option<RunId> {
+        let runs = self.events_by_key.get(idempotency_key, name)?;
+        let is_of = |run: &Run| &*run.project == project && &*run.workflow == workflow && &*run.key == key;
+        runs.iter().find(|id| is_of(&self.runs[*id].run)).cloned()
+    }
+
     fn known(&self, run: &RunId, name: &str) -> Known<'_> {
         let steps = self.steps.get(run);
         let step = steps.and_then(|steps| Some(&steps.records[*steps.by_name.get(name)?]));
@@ -64,6 +76,9 @@ impl Tables {
     /// Adds an event that isn't there.
     pub fn add_event(&mut self, run: &RunId, event: EventRecord) {
         let name = Arc::clone(&event.name);
+        if let Some(key) = &event.idempotency_key {
+            self.events_by_key.slot(key, &name).insert(run.clone());
+        }
         self.events.entry(run.clone()).or_default().insert(Arc::clone(&name), event);
         self.touch(|touched| touched.events.push((run.clone(), name)));
     }

@@ -164,6 +164,8 @@ pub(in crate::store) struct Tables {
     pub steps: BTreeMap<RunId, Steps>,
     /// Of a run, by name.
     pub events: BTreeMap<RunId, BTreeMap<Arc<str>, EventRecord>>,
+    /// The runs that have an event with this idempotency key and name.
+    pub events_by_key: Pairs<BTreeSet<RunId>>,
     pub ledger: BTreeMap<ScheduleId, Lines>,
     pub ledger_by_age: BTreeMap<Arc<str>, LinesByAge>,
     pub hook_calls: BTreeMap<Arc<str>, HookCall>,
@@ -354,7 +356,11 @@ impl Tables {
         }
         drop_entry!(self.created, &run.project, &(run.created_at, id.clone()));
         self.steps.remove(id);
-        self.events.remove(id);
+        for event in self.events.remove(id).into_iter().flat_map(BTreeMap::into_values) {
+            if let Some(key) = &event.idempotency_key {
+                self.events_by_key.slot(key, &event.name).remove(id);
+            }
+        }
         self.touch(|touched| _ = touched.runs.insert(id.clone()));
     }
 

@@ -380,6 +380,17 @@ impl StoreReads for FaultyStore {
         self.inner.runs_with_keys(project, workflow, keys, limit)
     }
 
+    fn run_with_event(
+        &self,
+        project: &str,
+        of: (&str, &str),
+        name: &str,
+        idempotency_key: &str,
+    ) -> Result<Option<RunId>, StoreError> {
+        self.read()?;
+        self.inner.run_with_event(project, of, name, idempotency_key)
+    }
+
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError> {
         self.read()?;
         self.inner.waiting_parents(project, page)

@@ -193,8 +193,8 @@ fn new_large_database() -> String {
          SELECT '{PROJECT}', 'sch_' || lpad((n / 4)::text, 9, '0'), n, n, 1, 'missed', '' FROM generate_series(1, 20000) n;
          INSERT INTO worker SELECT 'wkr_other_' || n, 'another', 'a', 'h', 1, 'm', '{{}}', 1, 0, 0, '{{w}}'
          FROM generate_series(1, 500) n;
-         INSERT INTO event (run, name, payload, received_at)
-         SELECT no, 'event-' || n, '1', n FROM run, generate_series(1, 3) n WHERE id LIKE 'run_1____3';
+         INSERT INTO event (run, name, payload, received_at, idempotency_key)
+         SELECT no, 'event-' || n, '1', n, 'evt-' || no FROM run, generate_series(1, 3) n WHERE id LIKE 'run_1____3';
          UPDATE schedule SET tags = '{{\"env\":\"test\",\"team\":\"' || CASE WHEN id LIKE '%7' THEN 'a' ELSE 'b' END
          || '\"}}';
          ANALYZE schedule, schedule_tag, run, step, event, ledger, worker",

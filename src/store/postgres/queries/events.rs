@@ -21,6 +21,17 @@ statements! {
     UNREAD_EVENTS = "SELECT r.id, u.name FROM @run r CROSS JOIN LATERAL ( \
         SELECT e.name FROM @event e WHERE e.run = r.no AND (SELECT true FROM @step t \
         WHERE t.run = e.run AND t.name = e.name) IS NULL LIMIT $2) u WHERE r.id = ANY($1)";
+    /// Runs that have an event with an idempotency key and a name, up to a bound, each with whether
+    /// it is of a workflow and key. (`event_by_key`, `run_pkey`)
+    RUNS_WITH_EVENT = "SELECT r.project = $1 AND r.workflow = $2 AND r.key = $3, r.id FROM (SELECT e.run \
+        FROM @event e WHERE e.idempotency_key = $5 AND e.name = $4 ORDER BY e.run DESC LIMIT $6) e \
+        JOIN @run r ON r.no = e.run";
+    /// A run that has such an event, of the newest ones of a workflow and key that are not running.
+    /// (`run_listed_by_key`, `event_by_key` or `event_pkey`)
+    RUN_OF_KEY_WITH_EVENT = "SELECT r.id FROM (SELECT r.no, r.id FROM @run r WHERE r.project = $1 \
+        AND r.workflow = $2 AND r.key = $3 AND r.state <> 'running' ORDER BY r.created_at DESC, r.id DESC \
+        LIMIT $6) r WHERE (SELECT true FROM @event e WHERE e.run = r.no AND e.name = $4 \
+        AND e.idempotency_key = $5) LIMIT 1";
     /// Records events. (`run_id_key`)
     ADD_EVENTS = "INSERT INTO @event (run, name, payload, idempotency_key, received_at) \
         SELECT r.no, w.name, w.payload, w.idempotency_key, w.received_at \

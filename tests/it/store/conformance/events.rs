@@ -3,8 +3,10 @@
 use super::super::fixture::{Fixture, PROJECT, at, end, failed, new_run, new_schedule, succeeded, text};
 use super::cases;
 use polos::calendar::Timestamp;
-use polos::model::{Admission, Completion, NewEvent, Run, RunId, RunState, StepRecord, StepState, Token};
-use polos::store::{Answer, Command, Rejection, UNREAD_EVENTS_MAX};
+use polos::model::{
+    Admission, Completion, NewEvent, NewRun, Run, RunId, RunState, StepRecord, StepState, Token,
+};
+use polos::store::{Answer, Command, EVENTS_LOOKED_AT, Rejection, UNREAD_EVENTS_MAX};
 
 cases! {
     an_event_wakes_the_run_that_waits_for_it,
@@ -27,6 +29,8 @@ cases! {
     a_retry_keeps_events_and_deadlines,
     events_go_with_their_run,
     unread_events_are_limited,
+    an_accepted_event_is_found_by_its_key,
+    an_event_is_found_though_many_share_its_key,
 }
 
 /// The deadline of the waits below.
@@ -375,4 +379,50 @@ fn unread_events_are_limited(fixture: &Fixture<'_>) {
     assert_eq!(fixture.no(at(3), send(&run.id, "more", "1")), Rejection::TooManyEvents(run.id.clone()));
     fixture.ok(at(4), wait(&run, "e7", None));
     assert!(is_accepted(fixture.ok(at(4), send(&run.id, "more", "1"))));
+}
+
+fn found(fixture: &Fixture<'_>, of: (&str, &str), name: &str, key: &str) -> Option<RunId> {
+    fixture.store.run_with_event(PROJECT, of, name, key).unwrap()
+}
+
+fn an_accepted_event_is_found_by_its_key(fixture: &Fixture<'_>) {
+    let of = ("w", "k");
+    let run = fixture.create(at(0), NewRun { key: text("k"), ..new_run("run_1") });
+    let sent = |name: &str, key| Command::SendEvent(Box::new(event(&run, name, "1", key)));
+    fixture.ok(at(1), sent("a", Some("evt_1")));
+    fixture.ok(at(1), sent("b", None));
+    assert!(!is_accepted(fixture.ok(at(1), sent("a", Some("evt_2")))));
+    assert_eq!(found(fixture, of, "a", "evt_1"), Some(run.clone()));
+    for (of, name, key) in
+        [(of, "a", "evt_2"), (of, "b", "evt_1"), (("w", "other"), "a", "evt_1"), (("v", "k"), "a", "evt_1")]
+    {
+        assert_eq!(found(fixture, of, name, key), None, "{of:?} {name} {key}");
+    }
+    assert_eq!(fixture.store.run_with_event("other", of, "a", "evt_1").unwrap(), None);
+    // Another run of the key changes nothing, and neither does the end.
+    fixture.ok(at(2), Command::CancelRun { project: text(PROJECT), run: run.clone() });
+    fixture.create(at(3), NewRun { key: text("k"), ..new_run("run_2") });
+    assert_eq!(found(fixture, of, "a", "evt_1"), Some(run));
+    fixture.ok(at(9), Command::Prune { project: text(PROJECT), before: at(10), keep: 0, limit: 10 });
+    assert_eq!(found(fixture, of, "a", "evt_1"), None);
+}
+
+fn an_event_is_found_though_many_share_its_key(fixture: &Fixture<'_>) {
+    let run = |number: usize| {
+        let key = text(&format!("k{number}"));
+        Command::CreateRun(Box::new(NewRun { key, ..new_run(&format!("run_{number}")) }))
+    };
+    let sent = |number: usize| {
+        let id = RunId::from(&*format!("run_{number}"));
+        Command::SendEvent(Box::new(event(&id, "a", "1", Some("same"))))
+    };
+    let count = EVENTS_LOOKED_AT + 5;
+    fixture.store.commit(&(0..count).map(run).collect::<Vec<_>>(), at(0)).unwrap();
+    fixture.store.commit(&(0..count).map(sent).collect::<Vec<_>>(), at(1)).unwrap();
+    for number in [0, count - 1] {
+        let expected = RunId::from(&*format!("run_{number}"));
+        assert_eq!(found(fixture, ("w", &format!("k{number}")), "a", "same"), Some(expected));
+    }
+    assert_eq!(found(fixture, ("w", "k0"), "a", "other"), None);
+    assert_eq!(found(fixture, ("w", "none"), "a", "same"), None);
 }
