@@ -70,6 +70,82 @@ async def test_a_run_that_is_stopped_as_it_starts_ends_and_frees_its_permit(
     assert len(calls) == (2 if reason == "released" else 1)
 
 
+def cancel_with_the_start(monkeypatch: pytest.MonkeyPatch, cancel: Callable[[], object]) -> None:
+    """Call ``cancel`` between the first start of a run and the first instruction of its task."""
+    is_done: list[bool] = []
+    start = Executor._start
+
+    def start_and_cancel(executor: Executor, claimed: ClaimedRun) -> None:
+        start(executor, claimed)
+        if not is_done:
+            is_done.append(True)
+            cancel()
+
+    monkeypatch.setattr(Executor, "_start", start_and_cancel)
+
+
+async def test_a_run_whose_task_somebody_cancels_before_it_begins_has_failed(
+    database: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    @workflow(id="handler", retries=0)
+    async def handler(ctx: WorkflowContext) -> None:
+        calls.append(ctx.run_id)
+
+    with PolosClient(database) as client:
+        worker = Worker(client, workflows=[handler], concurrency=1)
+
+        def cancel() -> None:
+            assert worker._executor is not None
+            for active in worker._executor.active.values():
+                assert active.task is not None
+                active.task.cancel()
+
+        cancel_with_the_start(monkeypatch, cancel)
+        async with worker:
+            handle = await handler.invoke(client)
+            with pytest.raises(polos.RunFailedError, match="CancelledError"):
+                await asyncio.wait_for(handle.result(), 30)
+            # It has freed its permit.
+            await asyncio.wait_for(handler.run(client), 30)
+    assert len(calls) == 1
+
+
+def test_a_loop_that_ends_before_a_run_begins_releases_the_run(
+    database: Path | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    @workflow(id="handler")
+    async def handler(ctx: WorkflowContext) -> None:
+        calls.append(ctx.run_id)
+
+    async def cancelled_at_the_start(client: PolosClient) -> None:
+        # As servers do at their end: every task is cancelled at once.
+        def cancel() -> None:
+            for task in asyncio.all_tasks():
+                task.cancel()
+
+        cancel_with_the_start(monkeypatch, cancel)
+        async with Worker(client, workflows=[handler]):
+            await handler.run(client)
+
+    async def with_another_worker(client: PolosClient) -> None:
+        async with Worker(client, workflows=[handler]):
+            (run,) = await polos.runs.list(client)
+            await asyncio.wait_for(polos.runs.handle(client, run.id).result(), 30)
+
+    with PolosClient(database) as client:
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(cancelled_at_the_start(client))
+        # Nobody has the claim, and nothing is recorded of it.
+        (run,) = polos.runs.sync.list(client)
+        assert (run.status, run.attempt, run.error) == ("queued", 1, None)
+        asyncio.run(with_another_worker(client))
+    assert len(calls) == 1
+
+
 async def stop(t: polos.testing.VirtualTime) -> None:
     await t.stop()
 
