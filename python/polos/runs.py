@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
@@ -15,11 +15,12 @@ from polos._core.blocking import blocking, run_blocking
 from polos._core.instants import aware
 from polos._core.real_datetime import datetime
 from polos._display.notebook import Listed
+from polos._runtime.backoff import duration
 from polos._runtime.current_run import current_run
 from polos._runtime.registry import RegisteredWorkflow, registry
 from polos._runtime.waiting_notice import AwaitedRun
 from polos._validate.arguments import count_of, one_of
-from polos._validate.formatting import shown
+from polos._validate.formatting import shown, type_name
 from polos._validate.payloads import check_given
 from polos._validate.run_starts import start_of
 from polos._validate.schedule_options import check_identifier
@@ -93,10 +94,12 @@ class RunHandle(Generic[ResultT]):
         A database outage does not end the wait. A handler that waits holds neither its permit
         (``Worker(concurrency=...)``) nor its thread meanwhile.
 
-        :param timeout: seconds or ``timedelta``. The run continues when it has passed.
+        :param timeout: seconds or ``timedelta``; 0 returns the result only if it is there. The run
+            continues when the time has passed.
 
         Raises what the run failed with (:class:`RunFailedError` if that exception cannot be rebuilt
-        here), :class:`RunCancelledError`, or :class:`RunTimeoutError` when ``timeout`` has passed.
+        here), :class:`RunCancelledError`, :class:`RunTimeoutError` when ``timeout`` has passed, or
+        :class:`InvalidArgumentError` for a ``timeout`` that isn't a duration.
         """
         run = await self._ended(timeout)
         if run["status"] == "succeeded":
@@ -111,12 +114,23 @@ class RunHandle(Generic[ResultT]):
         raise failed
 
     async def _ended(self, timeout: float | timedelta | None) -> dict[str, Any]:
-        seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+        if timeout is None:
+            seconds = None
+        else:
+            seconds = duration("timeout", timeout).total_seconds()
+            if not seconds:
+                return await self._ended_already(timeout)
         with AwaitedRun(self._client, self.id):
             ended = await self._client._ended_run(self.id, seconds)
         if ended is None:
             raise self._timed_out(timeout)
         return ended
+
+    async def _ended_already(self, timeout: Any) -> dict[str, Any]:
+        run = await self._client._ask(requests.get_run(self.id))
+        if run["finished_at"] is None:
+            raise self._timed_out(timeout)
+        return run
 
     def _timed_out(self, timeout: Any) -> RunTimeoutError:
         return RunTimeoutError(
@@ -287,6 +301,16 @@ async def invoke_many(
     """
     checked_client(client)
     started = _Started(workflow)
+    # Text, mappings, and models are iterables too, of what nobody means to be payloads.
+    if (
+        isinstance(payloads, (str, bytes, bytearray, Mapping))
+        or hasattr(type(payloads), "model_fields")
+        or not isinstance(payloads, Iterable)
+    ):
+        raise InvalidArgumentError(
+            f"payloads: {shown(payloads)} of type `{type_name(type(payloads))}` given, expected a "
+            f"list (or another iterable) with the payload of each run; for one run, call `invoke`"
+        )
     prepared: builtins.list[requests.Invocation] = []
     for index, item in enumerate(payloads):
         try:

@@ -410,6 +410,8 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
         """
         from polos import runs
 
+        if timeout is not None:
+            duration("timeout", timeout)  # before the run is started
         handle = await runs.invoke(client, self, payload)
         return await handle.result(timeout)
 
