@@ -202,6 +202,15 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
         return self._handler.payload_has_default()
 
     @functools.cached_property
+    def needs_payload(self) -> bool:
+        """Whether the handler takes a payload and can't be called with ``None``."""
+        if self.arity < 2 or self.payload_has_default:
+            return False
+        from polos._validate.payloads import takes_none  # loads pydantic
+
+        return not takes_none(self.payload_type)
+
+    @functools.cached_property
     def result_type(self) -> Any:
         """The result's annotation; otherwise like :attr:`payload_type`."""
         return self._handler.result_hint()

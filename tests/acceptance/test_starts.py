@@ -9,11 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import polos.testing
-from polos import Invocation, PolosClient, Worker, WorkflowContext, runs, workflow
+from polos import (
+    Invocation,
+    PolosClient,
+    RunHandle,
+    SyncWorkflowContext,
+    Worker,
+    WorkflowContext,
+    runs,
+    workflow,
+)
+from polos.workflow import isolated_registry
 
 Command = Callable[..., Any]
+
+
+class Order(BaseModel):
+    id: int
+
 
 SECOND = timedelta(seconds=1)
 START = "2026-03-01T12:00Z"
@@ -156,6 +172,44 @@ async def test_many_runs_are_all_or_none(client: PolosClient) -> None:
         await runs.invoke_many(client, "duble", [1])
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("abc", "`abc` of type `str`"),
+        (b"abc", "`bytes`"),
+        ({"a": 1}, "`dict`"),
+        (Order(id=1), "Order`"),
+        (5, "`5` of type `int`"),
+        (None, "`None` of type `NoneType`"),
+        (Invocation("a"), "Invocation`"),
+    ],
+    ids=str,
+)
+async def test_what_is_not_a_list_of_payloads_is_rejected(
+    client: PolosClient, given: Any, shown: str
+) -> None:
+    @workflow(id="any")
+    async def any_payload(ctx: WorkflowContext, payload: Any) -> None: ...
+
+    with pytest.raises(polos.InvalidArgumentError) as refused:
+        await any_payload.invoke_many(client, given)
+    message = str(refused.value)
+    assert message.startswith("payloads: ")
+    assert shown in message
+    assert "expected a list (or another iterable) with the payload of each run" in message
+    with pytest.raises(polos.InvalidArgumentError, match=r"^payloads: "):
+        await asyncio.to_thread(runs.sync.invoke_many, client, any_payload, given)
+    assert await runs.list(client) == []
+
+
+async def test_payloads_may_come_from_any_other_iterable(client: PolosClient) -> None:
+    @workflow(id="any")
+    async def any_payload(ctx: WorkflowContext, payload: Any) -> None: ...
+
+    for given in ((1, 2), {1, 2}, iter([1, 2]), range(2), {"a": 1, "b": 2}.values()):
+        assert len(await any_payload.invoke_many(client, given)) == 2
+
+
 async def test_repeated_idempotency_keys_in_one_call_are_one_run(client: PolosClient) -> None:
     @workflow(id="double")
     async def double(ctx: WorkflowContext, number: int) -> int:
@@ -201,6 +255,119 @@ async def test_a_handle_is_awaitable_and_can_be_made_from_an_id(database: Path |
             runs.handle(client, 7)  # type: ignore[call-overload]
         with pytest.raises(polos.InvalidArgumentError, match="workflow: `double` given"):
             runs.handle(client, started.id, "double")  # type: ignore[call-overload]
+
+
+# --- payloads that the caller can't check ----------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "reason"),
+    [
+        ("text", None, "workflow `text` takes a payload, `str`, and none was given"),
+        ("text", 5, "payload of workflow `text`: not a valid `str`"),
+        ("nothing", 5, "workflow `nothing` takes no payload, and one of type `int` was given"),
+        ("only-ctx", 5, "workflow `only-ctx` takes no payload, and one of type `int` was given"),
+        ("in-a-thread", None, "workflow `in-a-thread` takes a payload, `str`, and none was given"),
+    ],
+)
+async def test_a_run_started_by_id_fails_at_once_if_its_payload_does_not_fit(
+    name: str, payload: Any, reason: str
+) -> None:
+    entered: list[str] = []
+
+    @workflow(id="text", retries=3)
+    async def text(ctx: WorkflowContext, payload: str) -> None:
+        entered.append("text")
+
+    @workflow(id="nothing", retries=3)
+    async def nothing() -> None:
+        entered.append("nothing")
+
+    @workflow(id="only-ctx", retries=3)
+    async def only_ctx(ctx: WorkflowContext) -> None:
+        entered.append("only-ctx")
+
+    @workflow(id="in-a-thread", retries=3)
+    def in_a_thread(ctx: SyncWorkflowContext, payload: str) -> None:
+        entered.append("in-a-thread")
+
+    async with polos.testing.clock(START) as t:
+        # As in a process that has not imported the workflow, such as the command line.
+        with isolated_registry():
+            handle: RunHandle[Any] = await runs.invoke(t.client, name, payload)
+        await t.advance(hours=1)
+        run = await runs.get(t.client, handle.id)
+    assert run.error is not None
+    assert (run.status, run.attempt, entered) == ("failed", 1, [])
+    assert reason in run.error.message
+    assert "start another run with one that fits" in run.error.message
+
+
+async def test_a_run_started_by_id_gets_what_its_handler_can_be_called_with() -> None:
+    received: list[Any] = []
+
+    @workflow(id="optional")
+    async def optional(ctx: WorkflowContext, payload: str = "none given") -> None:
+        received.append(payload)
+
+    @workflow(id="or-none")
+    async def or_none(ctx: WorkflowContext, payload: str | None) -> None:
+        received.append(payload)
+
+    @workflow(id="anything")
+    async def anything(ctx: WorkflowContext, payload: Any) -> None:
+        received.append(payload)
+
+    async with polos.testing.clock(START) as t:
+        with isolated_registry():
+            for name in ("optional", "or-none", "anything"):
+                await runs.invoke(t.client, name)
+                await runs.invoke(t.client, name, "text")
+        await t.advance(seconds=1)
+        assert {run.status for run in await t.runs()} == {"succeeded"}
+    assert sorted(map(str, received)) == ["None"] * 3 + ["text"] * 3
+
+
+# --- how long to wait for a result -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "given", ["5", True, -1, timedelta(seconds=-1), float("nan"), float("inf")]
+)
+async def test_a_timeout_that_is_not_a_duration_is_rejected(
+    client: PolosClient, given: Any
+) -> None:
+    @workflow(id="never")
+    async def never() -> None: ...
+
+    handle = await never.invoke(client)
+    with pytest.raises(polos.InvalidArgumentError, match=r"^timeout: `.*` given, expected "):
+        await handle.result(given)
+    with pytest.raises(polos.InvalidArgumentError, match=r"^timeout: `.*` given, expected "):
+        await asyncio.to_thread(handle.sync.result, given)
+    with pytest.raises(polos.InvalidArgumentError, match=r"^timeout: `.*` given, expected "):
+        await never.run(client, timeout=given)
+    assert [run.id for run in await runs.list(client)] == [handle.id]
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, timedelta(0)])
+async def test_a_timeout_of_zero_returns_a_result_that_is_there(zero: Any) -> None:
+    @workflow(id="double")
+    async def double(ctx: WorkflowContext, number: int) -> int:
+        if number < 0:
+            raise ValueError("negative")
+        return 2 * number
+
+    async with polos.testing.clock(START, workflows=[double]) as t:
+        handle = await double.invoke(t.client, 21, delay=10)
+        failing = await double.invoke(t.client, -1, delay=10)
+        with pytest.raises(polos.RunTimeoutError, match="has not completed within 0"):
+            await handle.result(zero)
+        await t.advance(seconds=10)
+        assert await handle.result(zero) == 42
+        assert await asyncio.to_thread(handle.sync.result, zero) == 42
+        with pytest.raises(ValueError, match="negative"):
+            await failing.result(zero)
 
 
 # --- the command line ------------------------------------------------------------------------

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from polos._codec.codec import decode, encode
 from polos._core import requests
@@ -26,6 +27,7 @@ from polos.context import SyncWorkflowContext, WorkflowContext
 from polos.exceptions import (
     CodeChangedError,
     HandlerParked,
+    InvalidArgumentError,
     PermanentError,
     SerializationError,
 )
@@ -265,7 +267,11 @@ class ActiveRun:
 
     async def _enter(self) -> Any:
         workflow = self.workflow
-        payload = self.payload() if workflow.arity == 2 else None
+        payload = None
+        if workflow.arity == 2:
+            payload = self.payload()
+        elif self.claimed.payload is not None:
+            self._refuse_payload()
         # Middleware may have taken long. A run that is refused has been reported.
         if self.entry_is_unconfirmed() and not await self.entry.is_allowed():
             return None
@@ -309,9 +315,14 @@ class ActiveRun:
         if self.slot is None:
             payload = self.claimed.payload
             if payload is None:
+                if workflow.needs_payload:
+                    self._refuse_payload()
                 return None
             data = restored(decode(payload, workflow.payload_type, name="payload"))
-            return data if data is None else workflow.payload_from(data)
+            try:
+                return data if data is None else workflow.payload_from(data)
+            except InvalidArgumentError as error:
+                raise self._misfit(error) from error
         if workflow.takes_slot:
             return workflow.payload_from(self.slot_payload())
         try:
@@ -325,6 +336,26 @@ class ActiveRun:
                 f"the input of schedule `{self.schedule_id}` is not a payload for its workflow: "
                 f"{error}; change it with `schedules.update(client, id, input=...)`"
             ) from error
+
+    def _refuse_payload(self) -> NoReturn:
+        """Raise for a payload that the handler doesn't take, or a missing one. Who starts a run by
+        its workflow's id can't know that.
+        """
+        from polos._validate.payloads import check_given  # loads pydantic
+
+        payload = self.claimed.payload
+        try:
+            check_given(self.workflow, None if payload is None else json.loads(payload))
+        except InvalidArgumentError as error:
+            raise self._misfit(error) from error
+        raise AssertionError("the payload fits")
+
+    def _misfit(self, error: InvalidArgumentError) -> PermanentError:
+        # Every retry would get the same payload.
+        return PermanentError(
+            f"the run was started with a payload that its workflow doesn't take: {error}; start "
+            f"another run with one that fits"
+        )
 
     def slot_payload(self) -> SchedulePayload | None:
         """Return the slot of a scheduled run; ``None`` if it has none."""

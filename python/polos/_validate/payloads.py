@@ -18,7 +18,7 @@ from polos.exceptions import InvalidArgumentError, InvalidScheduleError
 if TYPE_CHECKING:
     from polos.workflow import Workflow
 
-__all__ = ["check_event", "check_given", "scheduled_input", "takes_slot"]
+__all__ = ["check_event", "check_given", "scheduled_input", "takes_none", "takes_slot"]
 
 _ALIASES = ("__supertype__", "__value__")  # NewType; `type X = ...`
 
@@ -50,7 +50,7 @@ def scheduled_input(workflow: Workflow[Any, Any], hint: Any, value: Any) -> Any:
             return payload_for(hint, value, name=name)
         except InvalidArgumentError as error:
             raise InvalidScheduleError(str(error)) from None
-    if workflow.payload_has_default or _takes_none(hint):
+    if workflow.payload_has_default or takes_none(hint):
         return None
     raise InvalidScheduleError(
         f"workflow `{workflow.id}` takes {_named(hint)}, which its scheduled runs get from the "
@@ -71,9 +71,9 @@ def check_given(workflow: Workflow[Any, Any], payload: Any) -> None:
                 f"(`ctx, payload`), or leave the payload out"
             )
         return
-    hint = workflow.payload_type
-    if workflow.arity < 2 or workflow.payload_has_default or _takes_none(hint):
+    if not workflow.needs_payload:
         return
+    hint = workflow.payload_type
     advice = f"pass one: `invoke(client, {_shape(hint)})`"
     if workflow.takes_slot:
         advice = "its schedules provide one: `schedules.trigger(client, id)` starts a run of them"
@@ -155,7 +155,7 @@ def _parts(hint: Any) -> tuple[Any, ...]:
     return (hint,)
 
 
-def _takes_none(hint: Any) -> bool:
+def takes_none(hint: Any) -> bool:
     """Whether the hint accepts ``None``, or may accept it."""
     return any(
         _says_nothing(part)
