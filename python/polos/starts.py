@@ -44,12 +44,13 @@ class Debounce:
     """Makes calls in quick succession one run, with the payload of the last call.
 
     As long as no worker has claimed the run, each further call with the same workflow and key
-    replaces the payload and moves the start. After that, the next call creates a new run.
+    replaces the payload and the priority and moves the start. After that, the next call creates a
+    new run.
 
     :param key: calls with the same key belong together, such as a user's id.
     :param delay: how long after the last call the run starts, in seconds or as ``timedelta``.
     :param at_most: how long after the first call the run starts at the latest, in seconds or as
-        ``timedelta``; by default there is no limit.
+        ``timedelta``; by default there is no limit. That of the first call counts.
 
     Raises :class:`InvalidArgumentError` for a negative or infinite time, and for an ``at_most``
     that is shorter than ``delay``.

@@ -1,6 +1,6 @@
 //! A run: one execution of a workflow.
 
-use super::{Json, NewSchedule, RunId, ScheduleId, StepRecord, Token, WorkerId};
+use super::{ClaimRules, Json, NewSchedule, RunId, ScheduleId, StepRecord, Token, WorkerId};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -237,6 +237,11 @@ pub struct NewRun {
 }
 
 impl NewRun {
+    /// Its priority, if these are the rules of its workflow.
+    pub fn priority_under(&self, rules: &ClaimRules) -> u8 {
+        self.priority.unwrap_or(rules.priority)
+    }
+
     /// The run with which a schedule begins, at once. Created together with the schedule, by a
     /// command behind the one that upserts it: rejected unless that one has created it.
     pub fn of_creation(new: &NewSchedule, now: Timestamp) -> Self {

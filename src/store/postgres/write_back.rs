@@ -180,7 +180,8 @@ impl<'p> WriteBack<'p> {
         }
     }
 
-    /// Payloads that debounced calls have replaced. All other payloads stay as they are stored.
+    /// Payloads and priorities that debounced calls have replaced. Those of other runs stay as they are
+    /// stored.
     fn replaced_payloads(&mut self, changed: &[&'p RunRow]) {
         let replaced: Vec<&RunRow> =
             changed.iter().copied().filter(|row| self.touched.replaced.contains(&row.run.id)).collect();
@@ -192,6 +193,7 @@ impl<'p> WriteBack<'p> {
         args.ints(replaced.iter().map(|row| count_to_sql(row.no)));
         args.optional_texts(replaced.iter().map(|row| row.run.payload.as_deref()));
         args.optional_texts(replaced.iter().copied().map(call));
+        args.ints(replaced.iter().map(|row| i64::from(row.run.priority)));
         self.add(queries::REPLACE_DEBOUNCED, args);
     }
 

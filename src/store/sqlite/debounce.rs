@@ -23,13 +23,14 @@ impl Batch<'_> {
                 let mut columns = Columns::of(row);
                 Ok((columns.int()?, columns.time()?, columns.run_id()?))
             })?;
+        let rules = self.rules_of(&new.project, &new.workflow)?;
         if let Some((no, until, run)) = waiting {
             let start = debounce.start(until, self.now());
-            self.run(queries::REPLACE_DEBOUNCED, params![no, new.payload, start, new.id])?;
+            let priority = new.priority_under(&rules);
+            self.run(queries::REPLACE_DEBOUNCED, params![no, new.payload, start, new.id, priority])?;
             return Ok(Answer::Created { run, is_new: false, claimed: None });
         }
         let (debounced, start) = debounce.first(new, self.now());
-        let rules = self.rules_of(&new.project, &new.workflow)?;
         let run = Run { available_at: start, ..transitions::new_run(new, &rules, self.now()) };
         self.insert_run(&run)?;
         self.run(queries::NOTE_DEBOUNCED, params![run.id, debounced.key, debounced.until])?;

@@ -191,7 +191,8 @@ statements! {
     /// The run that a debounced call created or changed last. (`run_by_debounce_call`)
     RUN_BY_DEBOUNCE_CALL = "SELECT id FROM run WHERE debounce_call = ?1";
     /// Replaces what a debounced run is to do, and moves its start. (primary key)
-    REPLACE_DEBOUNCED = "UPDATE run SET payload = ?2, available_at = ?3, debounce_call = ?4 WHERE no = ?1";
+    REPLACE_DEBOUNCED = "UPDATE run SET payload = ?2, available_at = ?3, debounce_call = ?4, priority = ?5 \
+        WHERE no = ?1";
     /// Notes that a debounced call created the run. (unique id)
     NOTE_DEBOUNCED = "UPDATE run SET debounce_key = ?2, debounce_until = ?3, debounce_call = ?1 WHERE id = ?1";
     /// Whether a run of the schedule is queued, running or waiting, other than one.

@@ -203,9 +203,11 @@ impl Tables {
         } else if let Some(run) = self.by_debounce_call.get(&new.id) {
             run.clone()
         } else if let Some(run) = waiting.and_then(|keys| keys.get(&debounce.key)).cloned() {
+            let priority = new.priority_under(&self.rules_of(&new.project, &new.workflow));
             self.edit_run(&run, |row| {
                 let debounced = row.debounced.as_mut().expect("only debounced runs are in the index");
                 row.run.payload.clone_from(&new.payload);
+                row.run.priority = priority;
                 row.run.available_at = debounce.start(debounced.until, now);
                 debounced.call = new.id.clone();
             });

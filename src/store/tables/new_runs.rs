@@ -64,7 +64,7 @@ pub(in crate::store) fn new_run(new: &NewRun, rules: &ClaimRules, now: Timestamp
         parent: new.parent.clone(),
         idempotency_key: new.idempotency_key.clone(),
         limit: rules.limit.clone(),
-        priority: new.priority.unwrap_or(rules.priority),
+        priority: new.priority_under(rules),
         ..unclaimed_run(&new.id, (&new.project, &new.workflow, &new.key), now)
     }
 }

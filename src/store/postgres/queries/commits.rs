@@ -277,9 +277,10 @@ statements! {
          AND (SELECT true FROM @schedule s WHERE s.id = r.schedule_id AND s.failure_count > 0 \
          LIMIT 1) IS NULL RETURNING w.place, r.limit_name IS NOT NULL"
     );
-    /// Replaces the payloads of debounced runs. (`run_pkey`)
-    REPLACE_DEBOUNCED = "UPDATE @run r SET payload = w.payload, debounce_call = w.call \
-        FROM unnest($1::bigint[], $2::text[], $3::text[]) AS w (no, payload, call) WHERE r.no = w.no";
+    /// Replaces the payloads and the priorities of debounced runs. (`run_pkey`)
+    REPLACE_DEBOUNCED = "UPDATE @run r SET payload = w.payload, debounce_call = w.call, \
+        priority = w.priority FROM unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) \
+        AS w (no, payload, call, priority) WHERE r.no = w.no";
     /// Creates runs, numbered in the order in which they are given. (no index)
     INSERT_RUNS = concat!(
         "INSERT INTO @run (", new_run_columns!(), ", ", rare_new_run_columns!(), ") \

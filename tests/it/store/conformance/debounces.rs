@@ -1,15 +1,17 @@
 //! Debounced calls.
 
-use super::super::fixture::{Fixture, PROJECT, at, new_run, succeeded, text};
+use super::super::fixture::{Fixture, PROJECT, at, new_run, new_worker, succeeded, text};
 use super::cases;
 use polos::calendar::Timestamp;
-use polos::model::{Debounce, NewRun, Run, RunId, RunState};
+use polos::model::{ClaimRules, Debounce, NewRun, Run, RunId, RunState, WorkerEntry};
 use polos::store::{Answer, Command};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 cases! {
     a_debounced_call_creates_a_run_that_starts_later,
     a_further_call_replaces_the_payload_and_moves_the_start,
+    a_further_call_replaces_the_priority,
     the_start_never_moves_beyond_the_limit_of_the_first_call,
     keys_workflows_and_projects_are_debounced_apart,
     a_claimed_run_is_not_changed,
@@ -77,6 +79,29 @@ fn a_further_call_replaces_the_payload_and_moves_the_start(fixture: &Fixture<'_>
     assert!(fixture.claim(at(2)).is_empty());
     let claimed = fixture.claim(at(3));
     assert_eq!(claimed[0].run.payload.as_deref(), Some("2"));
+}
+
+fn a_further_call_replaces_the_priority(fixture: &Fixture<'_>) {
+    let rules = BTreeMap::from([(text("w"), ClaimRules { priority: 3, ..ClaimRules::default() })]);
+    let worker = WorkerEntry { rules, ..new_worker("wkr_1") };
+    fixture.ok(at(0), Command::RegisterWorker(Box::new(worker)));
+    let priority_after = |now: i64, id: &str, priority: Option<u8>| {
+        let new = Box::new(NewRun { priority, ..call(id, id) });
+        let debounce = Debounce { key: text("u7"), delay: Duration::from_secs(60), at_most: None };
+        fixture.ok(at(now), Command::DebounceRun { new, debounce });
+        run(fixture, "run_1").priority
+    };
+    assert_eq!(priority_after(0, "run_1", Some(2)), 2);
+    assert_eq!(priority_after(1, "run_2", Some(9)), 9);
+    assert_eq!(priority_after(2, "run_3", Some(0)), 0);
+    // That of the workflow.
+    assert_eq!(priority_after(3, "run_4", None), 3);
+    // The newest one counts: it is claimed before what has waited for longer.
+    fixture.ok(at(4), Command::CreateRun(Box::new(NewRun { priority: Some(0), ..new_run("run_low") })));
+    assert_eq!(priority_after(5, "run_5", Some(9)), 9);
+    let claimed = fixture.claim(at(65));
+    let order: Vec<&str> = claimed.iter().map(|claim| claim.run.id.as_str()).collect();
+    assert_eq!(order, ["run_1", "run_low"]);
 }
 
 fn the_start_never_moves_beyond_the_limit_of_the_first_call(fixture: &Fixture<'_>) {
