@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import pickle
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -371,6 +373,40 @@ def test_a_limit_describes_itself() -> None:
     assert repr(Limit("openai", 20, per_key=1)) == "Limit('openai', 20, per_key=1)"
     assert Limit("a", rate=1, per=60) == Limit("a", rate=1, per=timedelta(minutes=1))
     assert len({Limit(3), Limit(3), Limit(4)}) == 2
+
+
+@pytest.mark.parametrize(
+    "limit", [Limit(3), Limit("openai", 20, per_key=1), Limit("mail", rate=100, per=60)]
+)
+def test_a_limit_can_be_copied_and_not_changed(limit: Limit) -> None:
+    known = hash(limit)
+    for name, value in [("max", -7), ("name", "other"), ("rate", 5), ("other", 1)]:
+        with pytest.raises(AttributeError, match=rf"can't be changed \(`{name}`\): make another"):
+            setattr(limit, name, value)
+    with pytest.raises(AttributeError, match="`max`"):
+        del limit.max
+    assert hash(limit) == known
+    for made in (copy.copy(limit), copy.deepcopy(limit), pickle.loads(pickle.dumps(limit))):
+        assert (made, hash(made), repr(made)) == (limit, known, repr(limit))
+
+
+def test_one_limit_without_a_name_for_two_workflows_is_warned_of_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def handler() -> None: ...
+
+    unnamed, named = Limit(1), Limit("openai", 1)
+    for id in ("a", "a", "b", "c"):
+        workflow(id=id, concurrency=unnamed)(handler)
+    for id in ("d", "e"):
+        workflow(id=id, concurrency=named)(handler)
+        workflow(id=f"{id}2", concurrency=2)(handler)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage() == (
+        "workflows `a` and `b` were given one Limit(1), which has no name, so each of them has a "
+        "limit of its own; to share it, name it, as in `Limit('shared', 20)`"
+    )
     assert polos.limits.Limit is Limit
 
 

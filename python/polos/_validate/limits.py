@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
+from polos._core.safe_logging import quiet_logger
 from polos._validate.formatting import shown
 from polos._validate.schedule_options import check_identifier
 from polos.exceptions import InvalidArgumentError
@@ -19,6 +21,10 @@ _COUNT_MAX = 1_000_000
 _PERIOD_MAX = timedelta(days=366)
 PRIORITY_MAX = 9
 
+_SEVERAL = ""  # no workflow's id
+
+_log = quiet_logger("polos.workflow")
+
 
 class Limit:
     """How many runs may be in progress at once, and how many may start in a period.
@@ -28,9 +34,13 @@ class Limit:
     it is given to, and has its name.
 
     ``Limit(10, per_key=1)``, ``Limit("openai", 20)``, ``Limit("mail", rate=100, per=60)``.
+
+    It can't be changed, because the limit that counts is stored in the database.
     """
 
-    __slots__ = ("max", "name", "per", "per_key", "rate")
+    __slots__ = ("_used_by", "max", "name", "per", "per_key", "rate")
+
+    _used_by: str | None
 
     name: str | None
     """Unique in the project; ``None`` for that of the workflow."""
@@ -95,11 +105,13 @@ class Limit:
                     '`Limit("name", 20)`, or `Limit(20)` for a limit of one workflow'
                 )
             name, max = None, name
-        self.name = None if name is None else check_identifier("Limit, name", name)
-        self.max = None if max is None else _count("Limit, max", max, least=0)
-        self.per_key = None if per_key is None else _count("Limit, per_key", per_key)
-        self.rate = None if rate is None else _count("Limit, rate", rate)
-        self.per = None if per is None else _period("Limit, per", per)
+        set_field = super().__setattr__
+        set_field("name", None if name is None else check_identifier("Limit, name", name))
+        set_field("max", None if max is None else _count("Limit, max", max, least=0))
+        set_field("per_key", None if per_key is None else _count("Limit, per_key", per_key))
+        set_field("rate", None if rate is None else _count("Limit, rate", rate))
+        set_field("per", None if per is None else _period("Limit, per", per))
+        set_field("_used_by", None)
         if (self.rate is None) != (self.per is None):
             raise InvalidArgumentError(
                 "Limit: `rate` and `per` belong together, such as `rate=100, per=60` for 100 runs "
@@ -110,6 +122,41 @@ class Limit:
                 "Limit: no value given, expected a number of runs, `per_key`, or `rate` and `per`, "
                 'such as `Limit(10)`, `Limit("openai", 20)`, or `Limit("mail", rate=100, per=60)`'
             )
+
+    def __setattr__(self, name: str, value: Any) -> NoReturn:
+        self._refuse(name)
+
+    def __delattr__(self, name: str) -> NoReturn:
+        self._refuse(name)
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{self!r} can't be changed (`{name}`): make another `Limit` before the workflows are "
+            "declared, or change the stored limit with `limits.set` or `polos limits set`"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # To copy and pickle it without setting attributes.
+        named = (self.max,) if self.name is None else (self.name, self.max)
+        options = {"per_key": self.per_key, "rate": self.rate, "per": self.per}
+        return partial(Limit, *named, **options), ()
+
+    def _note_use(self, workflow_id: str) -> None:
+        """Warn once if a limit without a name is given to several workflows, which don't share it
+        then.
+        """
+        first = self._used_by
+        if self.name is not None or first in (workflow_id, _SEVERAL):
+            return
+        if first is not None:
+            _log.warning(
+                "workflows `%s` and `%s` were given one %r, which has no name, so each of them has "
+                "a limit of its own; to share it, name it, as in `Limit('shared', 20)`",
+                first,
+                workflow_id,
+                self,
+            )
+        super().__setattr__("_used_by", workflow_id if first is None else _SEVERAL)
 
     def __repr__(self) -> str:
         options = [repr(value) for value in (self.name, self.max) if value is not None]
@@ -123,10 +170,13 @@ class Limit:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Limit):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return self._values() == other._values()
 
     def __hash__(self) -> int:
-        return hash(tuple(getattr(self, name) for name in self.__slots__))
+        return hash(self._values())
+
+    def _values(self) -> tuple[Any, ...]:
+        return self.name, self.max, self.per_key, self.rate, self.per
 
 
 def _count(name: str, value: Any, *, least: int = 1) -> int:
@@ -150,7 +200,10 @@ def _period(name: str, value: Any) -> timedelta:
 
 def limit_for(workflow_id: str, value: Any) -> Limit | None:
     """Return the limit that ``concurrency=`` of a workflow means."""
-    if value is None or isinstance(value, Limit):
+    if value is None:
+        return value
+    if isinstance(value, Limit):
+        value._note_use(workflow_id)
         return value
     name = f"workflow `{workflow_id}`, concurrency"
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _COUNT_MAX:
