@@ -374,6 +374,9 @@ class Run(Shown):
     progress: Progress | None = None
     """What its handler last reported with ``ctx.progress``, if anything."""
 
+    priority: int = 0
+    """From 0 to 9: of the runs that wait, those with a higher priority start first."""
+
     def _fields_shown(self) -> dict[str, Any]:
         steps = [f"{step.name}: {step.status}" for step in self.steps]
         return {
@@ -382,6 +385,7 @@ class Run(Shown):
             "timestamp": self.timestamp,
             "status": self.status,
             "attempt": self.attempt,
+            "priority": self.priority or None,
             "interruptions": self.interruptions or None,
             "note": self.note,
             "due_at": self.due_at,
@@ -422,6 +426,7 @@ class Run(Shown):
             note=core.get("note"),
             due_at=_instant(core.get("due_at"), zone),
             progress=Progress._from_core(core.get("progress"), zone),
+            priority=core.get("priority", 0),
         )
 
 

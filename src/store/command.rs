@@ -265,8 +265,8 @@ pub enum Command {
     /// Rejected as [`Rejection::Stale`] if `revision` is given and the schedule is at another one.
     CreateRun(Box<NewRun>),
     /// Debounces: if a run of the same project, workflow, and debounce key waits and no worker has
-    /// claimed it ([`crate::model::is_replaceable`]), its payload and its priority are replaced and its
-    /// start moved.
+    /// claimed it ([`crate::model::is_replaceable`]), its payload and its priority are replaced and
+    /// its start moved.
     /// Otherwise the run is created, queued for its start. Answer: [`Answer::Created`].
     ///
     /// The run starts `delay` after `now`, but at most `at_most` after the call that created it.

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 import polos.testing
 from polos import (
     DuplicateStepError,
+    Limit,
     PolosClient,
     RunCancelledError,
     StepError,
@@ -30,6 +31,69 @@ START = "2026-01-01T00:30+00:00"
 class Order(BaseModel):
     id: int
     at: datetime
+
+
+async def test_children_may_have_keys_and_priorities_of_their_own() -> None:
+    running: list[str] = []
+
+    @workflow(id="child", concurrency=Limit(10, per_key=1))
+    async def child(ctx: WorkflowContext, n: int) -> str:
+        running.append(ctx.key)
+        await ctx.step.sleep("work", 3)
+        return ctx.key
+
+    @workflow(id="parent")
+    async def parent(ctx: WorkflowContext) -> list[str]:
+        steps = [
+            ctx.step.invoke(child, n, name=f"c{n}", key=f"u{n % 2}", priority=n) for n in range(4)
+        ]
+        return await ctx.step.gather(*steps)
+
+    @workflow(id="sync-parent")
+    def sync_parent(ctx: SyncWorkflowContext) -> str:
+        return ctx.step.invoke(child, 7, key="u7", priority=9)
+
+    async with polos.testing.clock(START) as t:
+        handle = await parent.invoke(t.client)
+        await t.advance(seconds=1)
+        # Those with the same key are in progress one after the other, the others beside each other.
+        assert sorted(running) == ["u0", "u1"]
+        found = await runs.list(t.client, workflow=child)
+        assert sorted((run.key, run.priority) for run in found) == [
+            ("u0", 0),
+            ("u0", 2),
+            ("u1", 1),
+            ("u1", 3),
+        ]
+        await t.advance(seconds=30)
+        assert await handle.result(0) == ["u0", "u1", "u0", "u1"]
+        other = await sync_parent.invoke(t.client)
+        await t.advance(seconds=30)
+        assert await other.result(0) == "u7"
+        (newest,) = await runs.list(t.client, workflow=child, key="u7")
+        assert newest.priority == 9
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [({"key": ""}, "key: "), ({"priority": 10}, "priority: `10` given")],
+)
+async def test_a_child_is_not_started_with_options_that_are_not_valid(
+    options: dict[str, Any], reason: str
+) -> None:
+    @workflow(id="child")
+    async def child(ctx: WorkflowContext) -> None: ...
+
+    @workflow(id="parent")
+    async def parent(ctx: WorkflowContext) -> None:
+        await ctx.step.invoke(child, **options)
+
+    async with polos.testing.clock(START) as t:
+        handle = await parent.invoke(t.client)
+        await t.advance(seconds=1)
+        with pytest.raises(polos.InvalidArgumentError, match=reason):
+            await handle.result(0)
+        assert await runs.list(t.client, workflow="child") == []
 
 
 async def test_a_childs_result_comes_back_as_its_type() -> None:

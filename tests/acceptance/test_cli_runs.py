@@ -149,9 +149,9 @@ async def test_the_shape_of_a_run_in_json(command: Command, client: PolosClient)
     ]  # fmt: skip
     assert command("runs", "list", "--json").objects == [shape]
     assert list(shape) == [
-        "id", "workflow", "key", "schedule_id", "timestamp", "status", "attempt", "interruptions",
-        "note", "progress", "origin", "worker", "created_at", "due_at", "started_at", "finished_at",
-        "result", "error",
+        "id", "workflow", "key", "schedule_id", "timestamp", "status", "attempt", "priority",
+        "interruptions", "note", "progress", "origin", "worker", "created_at", "due_at",
+        "started_at", "finished_at", "result", "error",
     ]  # fmt: skip
     assert details == [None] * len(details)
     assert {*shape, *WITH_DETAILS, "steps"} == {field.name for field in fields(Run)}

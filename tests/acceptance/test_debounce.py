@@ -59,6 +59,27 @@ async def test_the_start_is_never_later_than_at_most_after_the_first_call() -> N
         assert len(starts) == 2
 
 
+async def test_the_priority_is_that_of_the_newest_call() -> None:
+    starts: list[str] = []
+
+    @workflow(id="index", priority=2)
+    async def index(ctx: WorkflowContext, version: str) -> None:
+        starts.append(f"{version} {ctx.key}")
+
+    async with polos.testing.clock(START, workflows=[index]) as t:
+        debounce = Debounce("u7", delay=10)
+        seen = []
+        for priority in (9, 0, None, 8):
+            handle = await index.invoke(
+                t.client, f"p{priority}", debounce=debounce, key=f"k{priority}", priority=priority
+            )
+            seen.append((await runs.get(t.client, handle.id)).priority)
+        assert seen == [9, 0, 2, 8]
+        await t.advance(seconds=10)
+        # The key is that of the first call.
+        assert starts == ["p8 k9"]
+
+
 async def test_calls_that_wait_survive_a_crash() -> None:
     calls: list[str] = []
 

@@ -396,6 +396,30 @@ async def test_runs_start_starts_a_run(command: Command, own_database: Path | st
         assert "none is stuck" in (await asyncio.to_thread(command, "doctor")).out
 
 
+async def test_runs_start_takes_a_priority_and_debounces(
+    command: Command, own_database: Path | str
+) -> None:
+    @workflow(id="index")
+    async def index(ctx: WorkflowContext, text: str) -> None: ...
+
+    async with PolosClient(own_database) as client, Worker(client):
+        ids = []
+        for text, priority in (("first", "9"), ("second", "7")):
+            arguments = ("--payload", f'"{text}"', "--priority", priority, "--debounce", "u7")
+            delays = ("--debounce-delay", "2h", "--debounce-at-most", "3h")
+            result = await asyncio.to_thread(command, "runs", "start", "index", *arguments, *delays)
+            ids += result.lines
+        assert ids[0] == ids[1]
+        run = await runs.get(client, ids[0])
+        assert (run.payload, run.priority, run.status) == ("second", 7, "queued")
+        assert run.due_at is not None
+        assert run.due_at - run.created_at >= timedelta(hours=2)
+        shown = await asyncio.to_thread(command, "runs", "show", ids[0])
+        assert any(line.split() == ["priority", "7"] for line in shown.lines)
+        shown = await asyncio.to_thread(command, "runs", "show", ids[0], "--json")
+        assert [found["priority"] for found in shown.objects] == [7]
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "reason"),
     [
@@ -404,6 +428,15 @@ async def test_runs_start_starts_a_run(command: Command, own_database: Path | st
         (("greet", "--delay", "soon"), 2, "--delay: `soon` isn't a duration"),
         (("greet", "--at", "soon"), 2, "--at: `soon` isn't a time"),
         (("greet", "--at", "now", "--delay", "1s"), 2, "given together with at"),
+        (("greet", "--priority", "10"), 2, "priority: `10` given, expected a whole number from 0"),
+        (("greet", "--debounce", "u7"), 2, "--debounce: `u7` given without --debounce-delay"),
+        (("greet", "--debounce-delay", "1s"), 2, "--debounce-delay: given without --debounce"),
+        (("greet", "--debounce-at-most", "1s"), 2, "--debounce-at-most: given without --debounce"),
+        (
+            ("greet", "--debounce", "u7", "--debounce-delay", "1s", "--delay", "1s"),
+            2,
+            "given together with debounce",
+        ),
     ],
 )
 def test_runs_start_says_what_is_wrong(

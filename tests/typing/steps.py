@@ -142,6 +142,7 @@ def blocking(ctx: SyncWorkflowContext) -> None:
     assert_type(ctx.step.run("a", fetch, 1, retries=2, retry_on=(OSError, KeyError)), Order)
     assert_type(ctx.step.run("a", charge, 1, idempotency_key="x", timeout=3), bytes)
     assert_type(ctx.step.invoke(child, Order(id=1)), str)
+    assert_type(ctx.step.invoke(child, Order(id=1), key="u7", priority=3), str)
     assert_type(ctx.step.now("a"), datetime)
     assert_type(ctx.step.uuid("a"), UUID)
     assert_type(ctx.step.random("a"), float)
@@ -155,6 +156,9 @@ async def children(ctx: WorkflowContext, some: Workflow[Order, list[int]]) -> No
     assert_type(await ctx.step.invoke(lone_child, name="again"), int)
     assert_type(await ctx.step.invoke(some, Order(id=1)), list[int])
     assert_type(await ctx.step.invoke("elsewhere", {"id": 1}), Any)
+    assert_type(await ctx.step.invoke(child, Order(id=1), name="a", key="u7", priority=3), str)
+    assert_type(await ctx.step.invoke(lone_child, key="u7"), int)
+    assert_type(await ctx.step.invoke("elsewhere", {"id": 1}, priority=3), Any)
     await ctx.step.invoke(child, 5)  # type: ignore[misc]  # pyright: ignore[reportCallIssue, reportArgumentType]
     await ctx.step.invoke(child)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 

@@ -191,12 +191,23 @@ class RunRequests:
     # -- children -----------------------------------------------------------------------------
 
     async def invoke(
-        self, workflow: Workflow[Any, Any] | str, payload: Any, key: str
+        self,
+        workflow: Workflow[Any, Any] | str,
+        payload: Any,
+        idempotency_key: str,
+        *,
+        key: str | None,
+        priority: int | None,
     ) -> RunHandle[Any]:
-        """Start a child run; the same key returns the same run."""
-        client = self._active.executor.client
+        """Start a child run; the same idempotency key returns the same run."""
         return await runs.invoke(
-            client, workflow, payload, idempotency_key=key, _parent=self._active.run_id
+            self._active.executor.client,
+            workflow,
+            payload,
+            idempotency_key=idempotency_key,
+            key=key,
+            priority=priority,
+            _parent=self._active.run_id,
         )
 
     async def child_ended(self, child: str) -> dict[str, Any]:

@@ -262,15 +262,33 @@ class Steps:
 
     @overload
     async def invoke(
-        self, workflow: Workflow[None, R], payload: None = None, *, name: str | None = None
+        self,
+        workflow: Workflow[None, R],
+        payload: None = None,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
     ) -> R: ...
     @overload
     async def invoke(
-        self, workflow: Workflow[PayloadT, R], payload: PayloadT, *, name: str | None = None
+        self,
+        workflow: Workflow[PayloadT, R],
+        payload: PayloadT,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
     ) -> R: ...
     @overload
     async def invoke(
-        self, workflow: str, payload: Any = None, *, name: str | None = None
+        self,
+        workflow: str,
+        payload: Any = None,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
     ) -> Any: ...
     async def invoke(
         self,
@@ -278,6 +296,8 @@ class Steps:
         payload: Any = None,
         *more: Any,
         name: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
     ) -> Any:
         """Run another workflow as a child of this run, and wait for its result durably.
 
@@ -287,6 +307,9 @@ class Steps:
 
         :param workflow: a workflow, or the id of one that another process has registered.
         :param name: identifies the step; the default is the workflow's id.
+        :param key: the key of the child, ``ctx.key``, which limits count (``per_key``); by default
+            ``global``.
+        :param priority: from 0 to 9; by default that of the child's workflow.
 
         Raises :class:`StepError` if the child has failed or was cancelled (its error is the
         ``__cause__``), and what ``Workflow.invoke`` raises.
@@ -319,7 +342,11 @@ class Steps:
         if child is None:
             # The idempotency key gives the same child if this is repeated before it is recorded.
             handle = await active.requests.invoke(
-                workflow, payload, f"{active.run_id}:{name}:{active.attempt}"
+                workflow,
+                payload,
+                f"{active.run_id}:{name}:{active.attempt}",
+                key=key,
+                priority=priority,
             )
             child = handle.id
             note_child(active, name, child)

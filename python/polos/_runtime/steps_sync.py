@@ -133,23 +133,47 @@ class SyncSteps:
 
     @overload
     def invoke(
-        self, workflow: Workflow[None, R], payload: None = None, *, name: str | None = None
+        self,
+        workflow: Workflow[None, R],
+        payload: None = None,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
     ) -> R: ...
     @overload
     def invoke(
-        self, workflow: Workflow[PayloadT, R], payload: PayloadT, *, name: str | None = None
+        self,
+        workflow: Workflow[PayloadT, R],
+        payload: PayloadT,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
     ) -> R: ...
     @overload
-    def invoke(self, workflow: str, payload: Any = None, *, name: str | None = None) -> Any: ...
+    def invoke(
+        self,
+        workflow: str,
+        payload: Any = None,
+        *,
+        name: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
+    ) -> Any: ...
     def invoke(
         self,
         workflow: Workflow[Any, Any] | str,
         payload: Any = None,
         *more: Any,
         name: str | None = None,
+        key: str | None = None,
+        priority: int | None = None,
     ) -> Any:
         """See :meth:`Steps.invoke`."""
-        return self._wait(self._steps.invoke(workflow, payload, *more, name=name))
+        return self._wait(
+            self._steps.invoke(workflow, payload, *more, name=name, key=key, priority=priority)
+        )
 
     @overload
     def wait_event(self, name: str, *, timeout: None = None, type: type[R]) -> R: ...

@@ -180,8 +180,8 @@ impl<'p> WriteBack<'p> {
         }
     }
 
-    /// Payloads and priorities that debounced calls have replaced. Those of other runs stay as they are
-    /// stored.
+    /// Payloads and priorities that debounced calls have replaced. Those of other runs stay as they
+    /// are stored.
     fn replaced_payloads(&mut self, changed: &[&'p RunRow]) {
         let replaced: Vec<&RunRow> =
             changed.iter().copied().filter(|row| self.touched.replaced.contains(&row.run.id)).collect();

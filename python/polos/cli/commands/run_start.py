@@ -7,12 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from polos import runs, workers
+from polos import Debounce, runs, workers
+from polos._validate.formatting import shown
 from polos.cli.commands.runs import end_of
 from polos.cli.ui.console import out, out_json, say
 from polos.cli.ui.options import Database, Json, Project, opened
 from polos.cli.ui.times import duration, instant
 from polos.cli.ui.values import json_value
+from polos.exceptions import InvalidArgumentError
 
 __all__ = ["start"]
 
@@ -32,6 +34,32 @@ def start(
     at: Annotated[
         str | None,
         typer.Option("--at", metavar="TIME", help="When to start: '2026-12-01 09:00' (UTC)..."),
+    ] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option(
+            "--priority", metavar="N", help="From 0 to 9; by default that of the workflow."
+        ),
+    ] = None,
+    debounce: Annotated[
+        str | None,
+        typer.Option(
+            "--debounce", metavar="KEY", help="Replace the run that waits with this debounce key."
+        ),
+    ] = None,
+    debounce_delay: Annotated[
+        str | None,
+        typer.Option(
+            "--debounce-delay", metavar="DURATION", help="How long after the last call it starts."
+        ),
+    ] = None,
+    debounce_at_most: Annotated[
+        str | None,
+        typer.Option(
+            "--debounce-at-most",
+            metavar="DURATION",
+            help="How long after the first call it starts at the latest.",
+        ),
     ] = None,
     idempotency_key: Annotated[
         str | None,
@@ -53,6 +81,7 @@ def start(
     wanted = None if payload is None else json_value("--payload", payload, '{"user": 7}')
     after = None if delay is None else duration("--delay", delay)
     moment = None if at is None else instant("--at", at, timezone.utc)
+    debounced = _debounce(debounce, debounce_delay, debounce_at_most)
     with opened(database, project) as client:
         handle: runs.RunHandle[Any] = runs.sync.invoke(
             client,
@@ -61,6 +90,8 @@ def start(
             key=key,
             delay=after,
             at=moment,
+            debounce=debounced,
+            priority=priority,
             idempotency_key=idempotency_key,
         )
         out_json({"run_id": handle.id, "workflow": workflow}) if as_json else out(handle.id)
@@ -74,3 +105,21 @@ def start(
     say(f"{run.id} {run.status}{f': {run.error}' if run.error else ''}")
     if run.status != "succeeded":
         raise typer.Exit(1)
+
+
+def _debounce(key: str | None, delay: str | None, at_most: str | None) -> Debounce | None:
+    options = {"--debounce-delay": delay, "--debounce-at-most": at_most}
+    given = {name: duration(name, text) for name, text in options.items() if text is not None}
+    if key is None:
+        for name in given:
+            raise InvalidArgumentError(
+                f"{name}: given without --debounce; name the calls that belong together, such as "
+                f"`--debounce u7`"
+            )
+        return None
+    if delay is None:
+        raise InvalidArgumentError(
+            f"--debounce: {shown(key)} given without --debounce-delay; say how long the run waits "
+            f"for another call, such as `--debounce-delay 30s`"
+        )
+    return Debounce(key, delay=given["--debounce-delay"], at_most=given.get("--debounce-at-most"))

@@ -195,6 +195,7 @@ def _facts(run: Run, waits_for: str | None) -> list[tuple[str, Cell | str | None
         ("schedule", run.schedule_id),
         ("parent", run.parent),
         ("attempt", str(run.attempt) if run.attempt > 1 else None),
+        ("priority", str(run.priority) if run.priority else None),
         ("not retried", not_retried_text(run)),
         ("interrupted", interrupted_text(run)),
         ("note", run.note),

@@ -130,6 +130,7 @@ def run_json(run: Run, *, is_whole: bool = False) -> dict[str, Any]:
         "timestamp": iso(run.timestamp),
         "status": run.status,
         "attempt": run.attempt,
+        "priority": run.priority,
         "interruptions": run.interruptions,
         "note": run.note,
         "progress": _progress_json(run.progress),
