@@ -168,7 +168,7 @@ async def test_a_late_start_waits_for_the_database(
 
         def is_too_late() -> bool:
             waiting = [a for a in list(executor.active.values()) if a.workflow.id == "digest"]
-            return bool(waiting) and not any(a.entry._is_confirmed() for a in waiting)
+            return bool(waiting) and all(a.entry_is_unconfirmed() for a in waiting)
 
         await eventually(is_too_late)
         proceed.set()
@@ -267,7 +267,7 @@ async def test_runs_of_other_schedules_start_however_late(
 
         def are_too_late() -> bool:
             waiting = [a for a in list(executor.active.values()) if a.workflow.id == "digest"]
-            return len(waiting) == len(keys) and not any(a.entry._is_confirmed() for a in waiting)
+            return len(waiting) == len(keys) and all(a.entry_is_unconfirmed() for a in waiting)
 
         await eventually(are_too_late)
         proceed.set()

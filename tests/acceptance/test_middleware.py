@@ -15,6 +15,7 @@ import polos.testing
 from polos import (
     InvalidArgumentError,
     InvalidStateError,
+    PermanentError,
     PolosClient,
     SyncWorkflowContext,
     Worker,
@@ -160,9 +161,9 @@ async def test_a_payload_that_does_not_fit_is_seen_too(
     async def later(ctx: WorkflowContext, number: int) -> None: ...
 
     async with Worker(client, app="tests", middleware=[outer]):
-        with pytest.raises(InvalidArgumentError):
+        with pytest.raises(PermanentError):
             await handle.result(60)
-    assert seen == ["outer later 1", "outer saw InvalidArgumentError", "outer left"]
+    assert seen == ["outer later 1", "outer saw PermanentError", "outer left"]
 
 
 async def _anything(ctx: WorkflowContext, payload: Any) -> None: ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -35,6 +36,7 @@ from polos.exceptions import (
 if TYPE_CHECKING:
     from polos._polos import ClaimedRun
     from polos._runtime.executor import Executor
+    from polos._runtime.middleware import MiddlewareChain
     from polos._runtime.progress import ProgressReports
     from polos.payload import SchedulePayload
     from polos.workflow import Workflow
@@ -47,6 +49,9 @@ _log = quiet_logger("polos.worker")
 # have been the cause.
 _SHARED_FACTOR = 4
 
+# Held while one of a run's threads, of which there may be several, makes what they share.
+_making_waits = threading.Lock()
+
 
 class ActiveRun:
     """A run in progress."""
@@ -54,7 +59,9 @@ class ActiveRun:
     __slots__ = (
         "__weakref__",
         "_log",
+        "_patches",
         "_previous",
+        "_waits",
         "attempt",
         "claimed",
         "confirmed_at",
@@ -62,32 +69,24 @@ class ActiveRun:
         "executor",
         "failure",
         "has_begun",
-        "interruptions",
         "is_first_of_slot",
         "is_reported",
         "journal",
-        "key",
         "loop",
         "origin",
         "outcome",
-        "patches",
         "progress",
         "run_id",
-        "schedule_id",
         "stop_reason",
         "task",
         "token",
-        "waits",
         "workflow",
     )
 
     run_id: str
     token: int
-    key: str
-    schedule_id: str | None
     origin: str
     attempt: int
-    interruptions: int
 
     def __init__(
         self, executor: Executor, workflow: Workflow[Any, Any], claimed: ClaimedRun
@@ -95,11 +94,8 @@ class ActiveRun:
         self.claimed = claimed
         self.run_id = claimed.run_id
         self.token = claimed.token
-        self.key = claimed.key
-        self.schedule_id = claimed.schedule_id
         self.origin = claimed.origin
         self.attempt = claimed.attempt
-        self.interruptions = claimed.interruptions
         self.executor = executor
         self.loop = executor.loop
         self.workflow = workflow
@@ -110,7 +106,7 @@ class ActiveRun:
             and self.attempt == 1
             and self.journal.is_empty()
         )
-        self.waits = Waits(self)
+        self._waits: Waits | None = None
         self.task: asyncio.Task[None] | None = None
         self.stop_reason: str | None = None
         # Both by the core's steady clock, in microseconds.
@@ -120,10 +116,43 @@ class ActiveRun:
         self.is_reported = False  # whether the outcome of this execution is decided
         self.outcome: str | None = None
         self.failure: BaseException | None = None
-        self.patches: dict[str, bool] = {}  # the answers of this execution
+        self._patches: dict[str, bool] | None = None
         self.progress: ProgressReports | None = None  # once it reports any
         self._log: RunLog | None = None
         self._previous: tuple[Any] | None = None
+
+    # Not needed by every run.
+
+    @property
+    def key(self) -> str:
+        """The key of the schedule, or of the run."""
+        return self.claimed.key
+
+    @property
+    def schedule_id(self) -> str | None:
+        """The schedule of the run."""
+        return self.claimed.schedule_id
+
+    @property
+    def interruptions(self) -> int:
+        """How many workers have died in a row while they executed the run."""
+        return self.claimed.interruptions
+
+    @property
+    def waits(self) -> Waits:
+        """What it executes and what it waits for."""
+        if self._waits is None:
+            with _making_waits:
+                if self._waits is None:
+                    self._waits = Waits(self)
+        return self._waits
+
+    @property
+    def patches(self) -> dict[str, bool]:
+        """The answers of this execution to `ctx.patched`."""
+        if self._patches is None:
+            self._patches = {}
+        return self._patches
 
     # Made when they are used. An attribute would refer back to the run, and only the garbage
     # collector would free the run then.
@@ -157,12 +186,13 @@ class ActiveRun:
         # Not in an inner coroutine: a GeneratorExit would arrive there without its text.
         with around_run(self):
             try:
-                if self._is_skipped() or self._is_interrupted_too_often():
+                # The first conditions only save time.
+                declared = self.workflow.schedule
+                if declared and declared is not True and self._is_skipped():
+                    return
+                if self.interruptions and self._is_interrupted_too_often():
                     return
                 try:
-                    # Before any middleware is called for it.
-                    if self.entry_is_unconfirmed() and not await self.entry.is_allowed():
-                        return
                     value = await self._call()
                     if self.stop_reason is None:
                         self.journal.check_same_code(self.attempt, None)
@@ -253,9 +283,17 @@ class ActiveRun:
         running.set(self)  # of this task, and of what it starts
         self.about_to_call(None)
         middleware = self.executor.middleware
-        if middleware.has_async:
-            return middleware.call(self._enter, WorkflowContext(self))
+        if middleware.given:
+            return self._enter_through(middleware)
         return self._enter()
+
+    async def _enter_through(self, middleware: MiddlewareChain) -> Any:
+        # Of a run that is refused, the middleware learns nothing.
+        if self.entry_is_unconfirmed() and not await self.entry.is_allowed():
+            return None
+        if middleware.has_async:
+            return await middleware.call(self._enter, WorkflowContext(self))
+        return await self._enter()
 
     def entry_is_unconfirmed(self) -> bool:
         """Whether only the database knows if the handler may be called now."""
@@ -272,7 +310,7 @@ class ActiveRun:
             payload = self.payload()
         elif self.claimed.payload is not None:
             self._refuse_payload()
-        # Middleware may have taken long. A run that is refused has been reported.
+        # Late, because middleware may have taken long. A run that is refused has been reported.
         if self.entry_is_unconfirmed() and not await self.entry.is_allowed():
             return None
         if workflow.is_async:

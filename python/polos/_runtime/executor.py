@@ -89,6 +89,10 @@ class Executor:
         self.loop_watch = LoopWatch(loop, self._check_starts)
         is_closing = self.loop_watch.is_closing
         self.hooks = HookCalls(loop, self.step_threads, hooks, client, is_closing)
+        # Workflows with a hook for success. For other outcomes, this is looked up when they occur.
+        self.tell_of_success = frozenset(
+            id for id, each in workflows.items() if self.hooks.has("on_success", each)
+        )
         self.is_deregistering = False  # whether to ignore runs that arrive
 
     # -- what the core says -------------------------------------------------------------------

@@ -47,11 +47,9 @@ class Reporter:
 
     def succeeded(self, result: str | None, value: Any) -> None:
         """Report success, with ``value`` as it is recorded in ``result``."""
-        active = self._active
-        if active.is_reported:
-            return
         tell: _Tell | None = None
-        if active.executor.hooks.has("on_success", active.workflow):
+        active = self._active
+        if active.workflow.id in active.executor.tell_of_success:
             tell = ("on_success", partial(self._success, value))
         self._report("succeeded", result, tell=tell)
 
