@@ -77,6 +77,8 @@ impl From<Rejection> for Error {
             | Rejection::TooManyEvents(_)
             | Rejection::SlotDecided(_)
             | Rejection::CalendarInUse(_)
+            | Rejection::LimitDeclared(..)
+            | Rejection::LimitHasRuns(..)
             | Rejection::WorkerGone
             | Rejection::Stale
             | Rejection::Fenced => Self::State(rejection.to_string()),

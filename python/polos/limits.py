@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from polos.client import PolosClient
     from polos.models import LimitInfo
 
-__all__ = ["Limit", "get", "list", "reset", "set", "sync"]
+__all__ = ["Limit", "delete", "get", "list", "reset", "set", "sync"]
 
 _COUNT_TO = 100_000
 
@@ -106,9 +106,20 @@ async def reset(client: PolosClient, name: str) -> None:
     await checked_client(client)._ask(requests.set_limit(name, None))
 
 
+async def delete(client: PolosClient, name: str) -> None:
+    """Delete a limit that the code no longer declares, with the values that an operator has set.
+
+    Raises :class:`LimitNotFoundError`, or :class:`InvalidStateError` while a worker that declares
+    it is registered, or an unfinished run counts against it.
+    """
+    name = check_identifier("limits.delete, name", name)
+    await checked_client(client)._ask(requests.delete_limit(name))
+
+
 class sync:
     """The same for code without an event loop. It blocks the calling thread."""
 
+    delete = staticmethod(blocking(delete))
     list = staticmethod(blocking(list))
     get = staticmethod(blocking(get))
     set = staticmethod(blocking(set))

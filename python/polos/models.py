@@ -674,6 +674,11 @@ class LimitInfo:
     overridden: bool
     """Whether an operator set the values in effect (``limits.set``)."""
 
+    declared_by: tuple[str, ...]
+    """The applications whose live workers declare it. A limit that none declares, because the code
+    has it no more, can be deleted (``limits.delete``).
+    """
+
     declared_differently: tuple[str, ...]
     """The applications whose live workers declare other values, which do not count."""
 
@@ -700,6 +705,7 @@ class LimitInfo:
             name=core["name"],
             declared=declared,
             overridden=core["overridden"],
+            declared_by=tuple(core["declared_by"]),
             declared_differently=tuple(core["declared_differently"]),
             workflows=tuple(core["workflows"]),
             running=core["running"],

@@ -2,7 +2,7 @@
 //! period.
 
 use super::schedule::{Declaration, fingerprint};
-use super::{Json, WantedCalls};
+use super::{DeclaredKey, Json, WantedCalls};
 use crate::calendar::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -75,6 +75,14 @@ impl ClaimRules {
 /// Identifies a declaration of a limit among the declarations of a live worker.
 pub fn limit_label(name: &str) -> Arc<str> {
     format!("limit {name}").into()
+}
+
+/// Whether a worker declares the limit, by what is stored of its declarations.
+pub fn is_declared(declares: Option<&str>, name: &str) -> bool {
+    let keys: Option<Vec<DeclaredKey>> = declares.and_then(|text| serde_json::from_str(text).ok());
+    let label = limit_label(name);
+    let is_it = |DeclaredKey(workflow, key, _): &DeclaredKey| workflow.is_empty() && *key == label;
+    keys.is_some_and(|keys| keys.iter().any(is_it))
 }
 
 /// Identifies the declared [`ClaimRules`] of a workflow among the declarations of a live worker.

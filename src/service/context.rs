@@ -156,6 +156,7 @@ impl RequestContext {
                 runs::previous_result(self, &schedule_id, &before)
             }
             Request::ListLimits { count_to } => limits::list(self, count_to),
+            Request::DeleteLimit { name } => Ok(limits::delete(self, &name)),
             Request::SetLimit { name, changes } => limits::set(self, &name, changes.as_ref()),
             Request::ListCalendars {} => calendars::list(self),
             Request::GetCalendar { name } => calendars::get(self, &name),

@@ -19,6 +19,7 @@ struct LimitResponse<'a> {
     values: Values,
     declared: Values,
     overridden: bool,
+    declared_by: BTreeSet<Arc<str>>,
     declared_differently: BTreeSet<Arc<str>>,
     workflows: &'a [Arc<str>],
     running: u64,
@@ -50,6 +51,7 @@ impl<'a> LimitResponse<'a> {
             values: limit.spec().into(),
             declared: limit.declared().into(),
             overridden: limit.set.is_some(),
+            declared_by: declared_by(status, live),
             declared_differently: declared_differently(status, live),
             workflows: &status.workflows,
             running: status.running,
@@ -71,6 +73,14 @@ impl LiveDeclarations {
         let declared = peer.declares.as_deref().and_then(|text| serde_json::from_str(text).ok());
         Self { app: Arc::clone(&peer.app), declared: declared.unwrap_or_default() }
     }
+}
+
+/// The applications whose live workers declare the limit, with whatever values.
+fn declared_by(status: &LimitStatus, live: &[LiveDeclarations]) -> BTreeSet<Arc<str>> {
+    let label = limit::limit_label(&status.name);
+    let is_it = |DeclaredKey(workflow, key, _): &DeclaredKey| workflow.is_empty() && *key == label;
+    let declaring = live.iter().filter(|worker| worker.declared.iter().any(is_it));
+    declaring.map(|worker| Arc::clone(&worker.app)).collect()
 }
 
 /// The applications whose live workers declare other values of the limit, which don't count.
@@ -117,12 +127,20 @@ pub(super) fn set(
             "the limit `{name}` has no rate yet: give both `rate` and `per`, its period"
         )));
     }
-    let command = Command::SetLimit { project: Arc::clone(&context.project), name: Arc::clone(name), values };
-    Ok(NextStep::Commit(
+    Ok(committed(Command::SetLimit { project: Arc::clone(&context.project), name: Arc::clone(name), values }))
+}
+
+/// Deletes a limit that the code no longer declares.
+pub(super) fn delete(context: &RequestContext, name: &Arc<str>) -> NextStep {
+    committed(Command::DeleteLimit { project: Arc::clone(&context.project), name: Arc::clone(name) })
+}
+
+fn committed(command: Command) -> NextStep {
+    NextStep::Commit(
         vec![command],
         Box::new(|outcomes| match only(outcomes)? {
             Answer::Done => Ok("null".to_owned()),
-            other => unreachable!("setting a limit is answered with nothing, not {other:?}"),
+            other => unreachable!("a change of a limit is answered with nothing, not {other:?}"),
         }),
-    ))
+    )
 }

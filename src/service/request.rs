@@ -249,6 +249,10 @@ pub enum Request {
         name: Arc<str>,
         changes: Option<LimitSpec>,
     },
+    /// Deletes a limit that no worker declares and no unfinished run counts against.
+    DeleteLimit {
+        name: Arc<str>,
+    },
     ListCalendars {},
     GetCalendar {
         name: Arc<str>,

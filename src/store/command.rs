@@ -231,6 +231,18 @@ pub enum Command {
         /// The values; `None` for the declared ones.
         values: Option<LimitSpec>,
     },
+    /// Deletes a limit that the code no longer declares. Its workflows have no limit then, until
+    /// one is declared again. Answer: [`Answer::Done`].
+    ///
+    /// Rejected as [`Rejection::LimitNotFound`], as [`Rejection::LimitDeclared`] if a registered
+    /// worker declares it, or as [`Rejection::LimitHasRuns`] if an unfinished run counts against
+    /// it.
+    DeleteLimit {
+        /// Namespace.
+        project: Arc<str>,
+        /// The limit.
+        name: Arc<str>,
+    },
     /// Creates a stored calendar or replaces its dates, or deletes it. Answer: [`Answer::Done`],
     /// also if there is nothing to delete.
     ///
@@ -625,6 +637,18 @@ pub enum Rejection {
     /// No such limit in this project.
     #[error("there is no limit `{0}` in this project: no worker has declared it")]
     LimitNotFound(Arc<str>),
+    /// A registered worker declares the limit.
+    #[error(
+        "the limit `{0}` is in use: a worker of `{1}` declares it. Stop that worker, or deploy its code without the \
+         limit, first; a worker that was killed counts until another one has started"
+    )]
+    LimitDeclared(Arc<str>, Arc<str>),
+    /// Unfinished runs count against the limit.
+    #[error(
+        "the limit `{0}` is in use: unfinished runs of the workflow `{1}` count against it. Wait until they have \
+         completed, or cancel them, first"
+    )]
+    LimitHasRuns(Arc<str>, Arc<str>),
     /// A schedule names a calendar that does not exist.
     #[error(
         "there is no calendar `{0}` in this project: it has just been deleted, or never created; create it with \

@@ -53,6 +53,7 @@ impl Command {
             | Self::PatchSchedule { .. }
             | Self::DeleteSchedule { .. }
             | Self::SetLimit { .. }
+            | Self::DeleteLimit { .. }
             | Self::SetCalendar { .. }
             | Self::CancelRun { .. }
             | Self::ExpireWorker { .. }
@@ -94,6 +95,7 @@ impl Command {
             | Self::AwaitEvent { .. }
             | Self::SendEvent(_)
             | Self::SetLimit { .. }
+            | Self::DeleteLimit { .. }
             | Self::SetCalendar { .. }
             | Self::CancelRun { .. }
             | Self::RetryRun { .. }

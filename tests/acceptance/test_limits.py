@@ -12,19 +12,23 @@ from typing import Any
 import pytest
 
 import polos
+import polos.testing
 from polos import (
     InvalidArgumentError,
+    InvalidStateError,
     Invocation,
     Limit,
     LimitNotFoundError,
     PolosClient,
     Worker,
+    WorkflowContext,
     limits,
     runs,
     schedules,
     workflow,
 )
 from polos.testing import VirtualTime
+from polos.workflow import isolated_registry
 
 Command = Callable[..., Any]
 
@@ -486,6 +490,71 @@ async def test_doctor_names_limits_that_hold_runs_back(
     assert "`openai` (1 at once; set by an operator) holds back 2 runs" in found["text"]
     assert "1 run in progress" in found["text"]
     assert "polos limits reset openai" in found["advice"]
+
+
+async def test_a_limit_of_removed_code_is_deleted(client: PolosClient, command: Command) -> None:
+    async def act(*arguments: str) -> Any:
+        return await asyncio.to_thread(command, *arguments)
+
+    async def doctor() -> list[Any]:
+        checks = (await act("doctor", "--json")).objects[0]["checks"]
+        return [check for check in checks if check["about"] == "limit"]
+
+    with isolated_registry():
+
+        @workflow(id="ask", concurrency=Limit("openai", 2))
+        async def ask(ctx: Any) -> None: ...
+
+        async with Worker(client, app="shop"):
+            await limits.set(client, "openai", 1)
+            with pytest.raises(InvalidStateError, match="a worker of `shop` declares it"):
+                await limits.delete(client, "openai")
+            refused = await act("limits", "delete", "openai")
+            assert (refused.code, "a worker of `shop` declares it" in refused.err) == (1, True)
+            (limit,) = await limits.list(client)
+            assert limit.declared_by == ("shop",)
+            assert (await doctor())[0]["advice"] is None
+    handle = await runs.invoke(client, "ask")
+    async with Worker(client, app="shop"):  # with code that has neither any more
+        with pytest.raises(InvalidStateError, match="unfinished runs of the workflow `ask` count"):
+            await limits.delete(client, "openai")
+        await handle.cancel()
+        (found,) = await doctor()
+        assert found["level"] == "ok"
+        assert (
+            "no live worker declares it: delete it with `polos limits delete openai`"
+            in (found["advice"])
+        )
+        shown = await act("limits", "show", "openai")
+        assert "no live worker; if the code has it no more: polos limits delete openai" in shown.out
+        assert (await act("limits", "delete", "openai")).lines == ["openai: deleted"]
+        assert await limits.list(client) == []
+        assert await doctor() == []
+    with pytest.raises(LimitNotFoundError, match="there is no limit `openai`"):
+        await limits.delete(client, "openai")
+    with pytest.raises(LimitNotFoundError):
+        await asyncio.to_thread(limits.sync.delete, client, "openai")
+
+
+async def test_a_deleted_limit_counts_again_when_the_code_declares_it_again() -> None:
+    @workflow(id="ask", concurrency=Limit("openai", 1))
+    async def ask(ctx: WorkflowContext) -> None:
+        await ctx.step.sleep("in place", 4)
+
+    async with polos.testing.clock("2026-01-01T00:00Z") as t:
+        await t.stop()
+        await limits.delete(t.client, "openai")
+        await t.restart()
+        for _ in range(2):
+            await ask.invoke(t.client)
+        await t.advance(seconds=1)
+        (limit,) = await limits.list(t.client)
+        assert (limit.name, limit.workflows, limit.running, limit.queued) == (
+            "openai",
+            ("ask",),
+            1,
+            1,
+        )
 
 
 async def test_a_run_that_is_retried_manually_waits_for_a_permit(

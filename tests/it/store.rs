@@ -17,6 +17,8 @@ mod commit_counters;
 mod conformance;
 #[cfg(feature = "postgres")]
 mod connecting;
+#[cfg(all(feature = "sqlite", feature = "postgres"))]
+mod deleted_limits;
 #[cfg(feature = "postgres")]
 mod encoding;
 #[cfg(feature = "postgres")]
@@ -28,7 +30,6 @@ mod filters;
 pub mod fixture;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod leftovers;
-#[cfg(all(feature = "sqlite", feature = "postgres"))]
 mod limited_claims;
 #[cfg(feature = "postgres")]
 mod locking;

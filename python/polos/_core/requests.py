@@ -474,6 +474,11 @@ def set_limit(name: str, changes: Mapping[str, Any] | None) -> Request[None]:
     return _idempotent("set_limit", name=name, changes=changes)
 
 
+def delete_limit(name: str) -> Request[None]:
+    """Delete a limit that nothing uses."""
+    return _change("delete_limit", name=name)
+
+
 def workers() -> Request[list[Answer]]:
     """Read the registered workers."""
     return _read("workers")

@@ -6,6 +6,7 @@ use super::claim;
 use super::commit_counters::CommitCounters;
 use super::completions::{BusySchedules, Completions};
 use super::connection::Session;
+use super::deleted_limits;
 use super::error::{PgError, refusal};
 use super::expected_limits::ExpectedLimits;
 use super::fast_path::FastPath;
@@ -319,6 +320,7 @@ impl Batch<'_> {
             Group::Claim(command) => Ok(vec![claim::claim(self, command).await?]),
             Group::Prune(command) => Ok(vec![prune::prune(self, command).await?]),
             Group::Calendar(command) => Ok(vec![calendars::set(self, command).await?]),
+            Group::DeletedLimit(command) => Ok(vec![deleted_limits::delete(self, command).await?]),
         }
     }
 

@@ -14,6 +14,7 @@ mod completions;
 mod config;
 mod connect;
 pub(super) mod connection;
+mod deleted_limits;
 mod end_point;
 pub(super) mod error;
 mod events;

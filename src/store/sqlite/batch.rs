@@ -176,6 +176,7 @@ impl Batch<'_> {
                 self.claim_runs(project, worker, workflows, (*limit, *until), *suspects, held)
             }
             Command::SetLimit { project, name, values } => self.set_limit(project, name, values.as_ref()),
+            Command::DeleteLimit { project, name } => self.delete_limit(project, name),
             Command::SetCalendar { project, name, dates } => self.set_calendar(project, name, dates.as_ref()),
             Command::CreateRun(new) => self.create_run(new),
             Command::DebounceRun { new, debounce } => self.debounce_run(new, debounce),

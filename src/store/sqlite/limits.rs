@@ -2,12 +2,12 @@
 
 use super::batch::{Applied, Batch};
 use super::queries;
-use super::read::View;
+use super::read::{View, read_peers};
 use super::rows::{Columns, limit_to_sql};
 use crate::calendar::Timestamp;
 use crate::model::{
-    ClaimRules, Declaration, LimitSpec, LimitStatus, Reconciliation, RunState, WantedCalls, WorkerEntry,
-    limit,
+    ClaimRules, Declaration, LimitSpec, LimitStatus, Peer, Reconciliation, RunState, WantedCalls,
+    WorkerEntry, limit,
 };
 use crate::store::row_reader::RowReader;
 use crate::store::tables::declarations::{self, LiveDeclarations};
@@ -114,6 +114,26 @@ impl Batch<'_> {
         if self.run(queries::SET_LIMIT, params![project, name, values, now])? == 0 {
             return Err(Rejection::LimitNotFound(Arc::clone(name)).into());
         }
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn delete_limit(&mut self, project: &str, name: &Arc<str>) -> Applied {
+        if !self.any(queries::LIMIT, params![project, name])? {
+            return Err(Rejection::LimitNotFound(Arc::clone(name)).into());
+        }
+        let peers = read_peers(&mut self.session, project)?;
+        let declares = |peer: &&Peer| limit::is_declared(peer.declares.as_deref(), name);
+        if let Some(peer) = peers.iter().find(declares) {
+            return Err(Rejection::LimitDeclared(Arc::clone(name), Arc::clone(&peer.app)).into());
+        }
+        let workflow =
+            self.one(queries::UNFINISHED_UNDER, params![project, name], |row| Columns::of(row).text())?;
+        if let Some(workflow) = workflow {
+            return Err(Rejection::LimitHasRuns(Arc::clone(name), workflow).into());
+        }
+        self.run(queries::FORGET_LIMIT, params![project, name])?;
+        self.run(queries::DELETE_LIMIT, params![project, name])?;
+        self.rules = None;
         Ok(Answer::Done)
     }
 }

@@ -544,6 +544,16 @@ statements! {
     TAKE_TOKENS = "UPDATE run_limit SET taken = ?3 WHERE project = ?1 AND name = ?2";
     /// Sets the values of a limit, or takes them back. (primary key)
     SET_LIMIT = "UPDATE run_limit SET set_values = ?3, updated_at = ?4 WHERE project = ?1 AND name = ?2";
+    /// A workflow with an unfinished run that counts against a limit. (`workflow_with_rules`,
+    /// `run_by_state`)
+    UNFINISHED_UNDER = "SELECT f.id FROM workflow f INDEXED BY workflow_with_rules WHERE f.project = ?1 AND f.limit_name = ?2 \
+        AND (f.limit_name IS NOT NULL OR f.priority > 0) AND EXISTS (SELECT 1 FROM run r WHERE r.project = f.project \
+        AND r.state IN ('queued', 'waiting', 'buffered', 'running') AND r.workflow = f.id) ORDER BY f.id LIMIT 1";
+    /// The workflows of a limit no longer declare it, so that a declaration of it is a new one.
+    /// (primary key)
+    FORGET_LIMIT = "UPDATE workflow SET limit_name = NULL, declaration = NULL WHERE project = ?1 AND limit_name = ?2";
+    /// Deletes a limit. (primary key)
+    DELETE_LIMIT = "DELETE FROM run_limit WHERE project = ?1 AND name = ?2";
     /// One limit. (primary key)
     LIMIT = "SELECT declaration, set_values, taken, updated_at FROM run_limit WHERE project = ?1 AND name = ?2";
     /// All limits of the project. (primary key)

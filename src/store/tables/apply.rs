@@ -42,6 +42,7 @@ impl Tables {
             Command::SetLimit { project, name, values } => {
                 self.set_limit(project, name, values.as_ref(), now)
             }
+            Command::DeleteLimit { project, name } => self.delete_limit(project, name),
             Command::SetCalendar { project, name, dates } => {
                 self.set_calendar(project, name, dates.as_ref(), now)
             }

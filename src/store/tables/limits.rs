@@ -69,6 +69,9 @@ impl Tables {
             }
             if let Some(newer) = declarations::newer(known, &spec, version, labeled, now) {
                 report.outdated_limits.remove(&declared.name);
+                if stored.is_none() {
+                    self.link_again(entry, &declared.name);
+                }
                 let (set, taken) = stored.map(|limit| (limit.set, limit.taken)).unwrap_or_default();
                 let limit = Limit { declaration: newer.to_json(), set, taken, updated_at: now };
                 *self.limits.slot(project, &declared.name) = Some(limit);
@@ -101,6 +104,17 @@ impl Tables {
             let name = (Arc::clone(project), Arc::clone(&workflow.id));
             self.touch(|touched| _ = touched.workflows.insert(name));
             self.follow_limit(entry, &workflow.id, &former);
+        }
+    }
+
+    /// Writes the workflows of a limit that is created. On PostgreSQL, it may have been deleted
+    /// after they were read, and they no longer have it then.
+    fn link_again(&mut self, entry: &WorkerEntry, limit: &Arc<str>) {
+        for workflow in &entry.workflows {
+            if self.rules_of(&entry.project, &workflow.id).limit.as_ref() == Some(limit) {
+                let name = (Arc::clone(&entry.project), Arc::clone(&workflow.id));
+                self.touch(|touched| _ = touched.workflows.insert(name));
+            }
         }
     }
 
@@ -145,6 +159,33 @@ impl Tables {
             limit.set = values.cloned();
             limit.updated_at = now;
         });
+        Ok(Answer::Done)
+    }
+
+    pub(super) fn delete_limit(&mut self, project: &Arc<str>, name: &Arc<str>) -> Result<Answer, Rejection> {
+        if self.limits.get(project, name).is_none_or(Option::is_none) {
+            return Err(Rejection::LimitNotFound(Arc::clone(name)));
+        }
+        let mut peers = self.workers.values().filter(|row| row.project == *project).map(|row| &row.peer);
+        if let Some(peer) = peers.find(|peer| limit::is_declared(peer.declares.as_deref(), name)) {
+            return Err(Rejection::LimitDeclared(Arc::clone(name), Arc::clone(&peer.app)));
+        }
+        let workflows = self.workflows.of(project).filter(|(_, row)| row.rules.limit.as_ref() == Some(name));
+        let workflows: Vec<Arc<str>> = workflows.map(|(id, _)| Arc::clone(id)).collect();
+        let is_unfinished = |id: &&Arc<str>| {
+            let mut runs = self.runs.values().map(|row| &row.run);
+            runs.any(|run| run.project == *project && run.workflow == **id && !run.state.is_finished())
+        };
+        if let Some(workflow) = workflows.iter().find(is_unfinished) {
+            return Err(Rejection::LimitHasRuns(Arc::clone(name), Arc::clone(workflow)));
+        }
+        for id in &workflows {
+            let row = self.workflows.slot(project, id);
+            row.rules.limit = None;
+            row.declaration = None;
+        }
+        *self.limits.slot(project, name) = None;
+        self.note_change();
         Ok(Answer::Done)
     }
 

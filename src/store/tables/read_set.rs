@@ -163,8 +163,9 @@ impl<'c> ReadSet<'c> {
                 self.workers.insert(worker.as_str());
                 self.hook_calls.extend(calls.iter().map(|id| &**id));
             }
-            // A prune reads old rows that it does not name. Calendars are written without tables.
-            Command::Prune { .. } | Command::SetCalendar { .. } => {}
+            // A prune reads old rows that it does not name. Calendars are written, and limits
+            // deleted, without tables.
+            Command::Prune { .. } | Command::SetCalendar { .. } | Command::DeleteLimit { .. } => {}
             Command::CreateRun(new) => {
                 self.needs_rules = true;
                 self.create(new);
@@ -321,6 +322,8 @@ pub(in crate::store) enum Group<'c> {
     Prune(&'c Command),
     /// To a calendar.
     Calendar(&'c Command),
+    /// To a limit that is deleted.
+    DeletedLimit(&'c Command),
 }
 
 /// Splits a batch wherever a command needs rows that only the commands before it determine.
@@ -333,6 +336,7 @@ pub(in crate::store) fn groups(commands: &[Command]) -> Vec<Group<'_>> {
             Command::ClaimRuns { .. } => Some(Group::Claim(command)),
             Command::Prune { .. } => Some(Group::Prune(command)),
             Command::SetCalendar { .. } => Some(Group::Calendar(command)),
+            Command::DeleteLimit { .. } => Some(Group::DeletedLimit(command)),
             _ => None,
         };
         if single.is_some() || hazards.are_met_by(command) {

@@ -1170,6 +1170,7 @@ impl Witness for Checks {
             | Command::PatchSchedule { .. }
             | Command::SendEvent(_)
             | Command::SetLimit { .. }
+            | Command::DeleteLimit { .. }
             | Command::SetCalendar { .. }
             | Command::TakeHookCalls { .. }
             | Command::EndHookCalls { .. }
@@ -1238,6 +1239,7 @@ fn brief(command: &Command, outcome: &Result<Answer, Rejection>) -> String {
             format!("{run} under {} ends: {ending:?}", token.0)
         }
         Command::SetLimit { name, values, .. } => format!("set limit {name} to {values:?}"),
+        Command::DeleteLimit { name, .. } => format!("delete limit {name}"),
         Command::SetCalendar { name, dates, .. } => format!("set calendar {name} to {dates:?}"),
         Command::CancelRun { run, .. } => format!("cancel {run}"),
         Command::RetryRun { run, .. } => format!("retry {run}"),

@@ -7,15 +7,16 @@ use super::server::Server;
 use polos::model::{NewSchedule, ScheduleId};
 use polos::store::{Answer, Command, Outcome, PostgresStore, Rejection, StoreWrites};
 
-struct Race {
-    administrator: Administrator,
-    schema: String,
-    store: PostgresStore,
+/// Two transactions on PostgreSQL.
+pub(super) struct Race {
+    pub administrator: Administrator,
+    pub schema: String,
+    pub store: PostgresStore,
 }
 
 impl Race {
     /// A calendar that no schedule names yet, and a schedule.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let server = Server::shared();
         let url = server.new_schema();
         let schema = url.rsplit_once("schema=").unwrap().1.to_owned();
@@ -30,7 +31,7 @@ impl Race {
 
     /// Commits while another transaction is open that has executed `statement`, and that ends as
     /// `end` says once the commit waits for it.
-    fn commit_beside(&self, statement: &str, command: Command, end: &str) -> Outcome {
+    pub fn commit_beside(&self, statement: &str, command: Command, end: &str) -> Outcome {
         let statement = statement.replace('@', &format!("{}.", self.schema));
         self.administrator.execute(&format!("BEGIN; {statement}"));
         std::thread::scope(|scope| {

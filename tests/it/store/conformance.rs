@@ -16,7 +16,7 @@ mod fires;
 mod held;
 mod hook_calls;
 mod interruptions;
-mod limits;
+pub mod limits;
 mod one_offs;
 mod outcomes;
 pub mod owners;

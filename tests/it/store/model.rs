@@ -380,6 +380,9 @@ impl World<'_> {
                 name: self.word(&CALENDARS),
                 dates: self.dice.one_in(2).then(|| self.word(&["[]", r#"["2027-01-15"]"#])),
             },
+            5..6 if self.dice.one_in(3) => {
+                Command::DeleteLimit { project: self.word(&PROJECTS), name: self.word(&LIMITS) }
+            }
             5..6 => Command::SetLimit {
                 project: self.word(&PROJECTS),
                 name: self.word(&LIMITS),

@@ -477,7 +477,14 @@ def _limits(known: list[LimitInfo], view: Overview) -> Iterator[Finding]:
                 ),
             )
         elif limit.overridden:
-            yield Finding("limit", f"{text}, declared: {described(limit.declared.items())}")
+            advice = None
+            if not limit.declared_by:
+                advice = (
+                    f"no live worker declares it: delete it with `polos limits delete "
+                    f"{limit.name}` if the code has it no more"
+                )
+            declared = described(limit.declared.items())
+            yield Finding("limit", f"{text}, declared: {declared}", advice)
 
 
 def _queued(

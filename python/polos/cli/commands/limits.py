@@ -1,4 +1,4 @@
-"""``polos limits``: list, show, set, and reset limits."""
+"""``polos limits``: list, show, set, reset, and delete limits."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from polos.models import LimitInfo
 __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="List and change limits on runs.")
+
+_UNDECLARED = "no live worker; if the code has it no more: polos limits delete {}"
 
 Name = Annotated[str, typer.Argument(metavar="LIMIT", help="The limit's name.")]
 
@@ -87,6 +89,7 @@ def show(
                 else None,
             ),
             ("declared", described(limit.declared.items())),
+            ("live apps", ", ".join(limit.declared_by) or _UNDECLARED.format(limit.name)),
             ("not counted", f"the declarations of live workers of {others}" if others else None),
             ("running", f"{limit.running:,}"),
             ("queued", f"{limit.queued:,}"),
@@ -138,3 +141,14 @@ def reset(name: Name, database: Database = None, project: Project = "default") -
         limits.sync.reset(client, name)
         found = limits.sync.get(client, name)
     out(f"{name}: {described(found.declared.items())}")
+
+
+@app.command()
+def delete(name: Name, database: Database = None, project: Project = "default") -> None:
+    """Delete a limit that the code no longer declares.
+
+    Refused while a worker that declares it is registered, or an unfinished run counts against it.
+    """
+    with opened(database, project) as client:
+        limits.sync.delete(client, name)
+    out(f"{name}: deleted")

@@ -111,6 +111,7 @@ def limit_json(limit: LimitInfo) -> dict[str, Any]:
         "per": seconds(limit.per),
         "declared": {**limit.declared, "per": seconds(limit.declared["per"])},
         "overridden": limit.overridden,
+        "declared_by": list(limit.declared_by),
         "declared_differently": list(limit.declared_differently),
         "workflows": list(limit.workflows),
         "running": limit.running,

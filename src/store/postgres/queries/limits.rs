@@ -230,6 +230,23 @@ statements! {
         "SELECT l.project, l.name, ", limit_columns!(), " FROM @run_limit l \
          WHERE l.project = ANY($1) AND l.name = ANY($2) ORDER BY l.project, l.name FOR UPDATE"
     );
+    /// Locks a limit that is to be deleted. (`run_limit_pkey`)
+    LOCK_LIMIT_TO_DELETE = "SELECT l.name FROM @run_limit l WHERE l.project = $1 AND l.name = $2 FOR UPDATE";
+    /// What the workers of a project declare. (`worker_by_project`)
+    DECLARATIONS_OF_WORKERS = "SELECT w.app, w.declares FROM @worker w WHERE w.project = $1 ORDER BY w.id";
+    /// A workflow with an unfinished run that counts against a limit. (`workflow_with_rules` or
+    /// `workflow_pkey`, `run_by_state`, `run_under_limit`)
+    UNFINISHED_UNDER = "SELECT f.id FROM @workflow f WHERE f.project = $1 AND f.limit_name = $2 \
+        AND (EXISTS (SELECT r.no FROM @run r WHERE r.project = f.project AND r.workflow = f.id \
+        AND r.state IN ('queued', 'waiting', 'buffered') ORDER BY r.created_at LIMIT 1) \
+        OR EXISTS (SELECT r.no FROM @run r WHERE r.project = f.project AND r.limit_name = $2 \
+        AND r.limit_name IS NOT NULL AND r.state = 'running' ORDER BY r.key LIMIT 1)) ORDER BY f.id LIMIT 1";
+    /// The workflows of a limit no longer declare it, so that a declaration of it is a new one.
+    /// (`workflow_with_rules` or `workflow_pkey`)
+    FORGET_LIMIT = "UPDATE @workflow SET limit_name = NULL, declaration = NULL \
+        WHERE project = $1 AND limit_name = $2";
+    /// Deletes a limit. (`run_limit_pkey`)
+    DELETE_LIMIT = "DELETE FROM @run_limit WHERE project = $1 AND name = $2";
     /// Creates or updates limits. (no index)
     UPSERT_LIMITS = "INSERT INTO @run_limit \
         (project, name, declaration, set_values, taken, updated_at) \

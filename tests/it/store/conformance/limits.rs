@@ -41,9 +41,12 @@ cases! {
     the_priority_of_a_workflow_is_that_of_its_runs,
     limits_are_listed_with_their_use,
     a_suspended_limit_claims_nothing,
+    a_limit_is_deleted_when_nothing_uses_it,
+    a_declared_limit_is_not_deleted,
+    a_limit_of_unfinished_runs_is_not_deleted,
 }
 
-fn limit(name: &str, max: u32) -> DeclaredLimit {
+pub(in super::super) fn limit(name: &str, max: u32) -> DeclaredLimit {
     DeclaredLimit { name: text(name), spec: LimitSpec { max: Some(max), ..LimitSpec::default() } }
 }
 
@@ -62,7 +65,11 @@ fn under(name: &str) -> ClaimRules {
 }
 
 /// A worker with workflows, each under a limit or none.
-fn worker(id: &str, limits: &[DeclaredLimit], workflows: &[(&str, Option<&str>)]) -> WorkerEntry {
+pub(in super::super) fn worker(
+    id: &str,
+    limits: &[DeclaredLimit],
+    workflows: &[(&str, Option<&str>)],
+) -> WorkerEntry {
     let limited = workflows.iter().filter_map(|(id, limit)| Some((text(id), under((*limit)?))));
     WorkerEntry {
         workflows: workflows
@@ -549,4 +556,60 @@ fn a_suspended_limit_claims_nothing(fixture: &Fixture<'_>) {
     assert_eq!(fixture.claim(at(3)), Vec::new());
     set(fixture, at(4), "openai", None).unwrap();
     assert_eq!(fixture.claim(at(5)).len(), 1);
+}
+
+fn delete(fixture: &Fixture<'_>, now: Timestamp, name: &str) -> Result<Answer, Rejection> {
+    fixture.try_one(now, Command::DeleteLimit { project: text(PROJECT), name: text(name) })
+}
+
+fn deregister(fixture: &Fixture<'_>, now: Timestamp, worker: &str) {
+    fixture.ok(now, Command::DeregisterWorker { worker: WorkerId::from(worker) });
+}
+
+fn a_limit_is_deleted_when_nothing_uses_it(fixture: &Fixture<'_>) {
+    let entry = |id: &str| worker(id, &[limit("openai", 1)], &[("w", Some("openai"))]);
+    register(fixture, at(0), entry("wkr_1"));
+    set(fixture, at(1), "openai", Some(0)).unwrap();
+    deregister(fixture, at(2), "wkr_1");
+    assert_eq!(delete(fixture, at(3), "openai"), Ok(Answer::Done));
+    assert_eq!(fixture.store.limits(PROJECT, 10, at(4)).unwrap(), []);
+    assert_eq!(delete(fixture, at(5), "openai"), Err(Rejection::LimitNotFound(text("openai"))));
+    assert_eq!(set(fixture, at(5), "openai", Some(2)), Err(Rejection::LimitNotFound(text("openai"))));
+
+    // The same code again declares it as a new one, for the same workflow.
+    queue(fixture, 6, "run_1", "w", "global");
+    queue(fixture, 7, "run_2", "w", "global");
+    assert_eq!(fixture.run(&"run_1".into()).limit, None);
+    register(fixture, at(8), entry("wkr_2"));
+    let shown = status(fixture, at(9));
+    assert_eq!((shown.limit.spec().max, shown.limit.set, shown.workflows), (Some(1), None, vec![text("w")]));
+    assert_eq!(ids(&claim_by(fixture, at(10), "wkr_2", &["w"], Suspects::Never)), ["run_1"]);
+}
+
+fn a_declared_limit_is_not_deleted(fixture: &Fixture<'_>) {
+    let entry = |id: &str, name: &str| worker(id, &[limit(name, 1)], &[("w", Some(name))]);
+    register(fixture, at(0), entry("wkr_old", "openai"));
+    register(fixture, at(1), entry("wkr_new", "mail"));
+    // No workflow counts against it any longer, but its worker would restore it when it restarts.
+    let rejected = Err(Rejection::LimitDeclared(text("openai"), text("app.py")));
+    assert_eq!(delete(fixture, at(2), "openai"), rejected);
+    assert_eq!(fixture.store.limits(PROJECT, 10, at(3)).unwrap().len(), 2);
+    deregister(fixture, at(4), "wkr_old");
+    assert_eq!(delete(fixture, at(5), "openai"), Ok(Answer::Done));
+    assert_eq!(&*status(fixture, at(6)).name, "mail");
+    assert_eq!(status(fixture, at(6)).workflows, [text("w")]);
+}
+
+fn a_limit_of_unfinished_runs_is_not_deleted(fixture: &Fixture<'_>) {
+    with_limit(fixture, limit("openai", 1));
+    queue(fixture, 1, "run_1", "w", "global");
+    queue(fixture, 90, "run_2", "w", "global");
+    fixture.claim_up_to(at(1), 1);
+    deregister(fixture, at(2), "wkr_1");
+    for (now, run) in [(3, "run_1"), (4, "run_2")] {
+        let rejected = Err(Rejection::LimitHasRuns(text("openai"), text("w")));
+        assert_eq!(delete(fixture, at(now), "openai"), rejected);
+        fixture.ok(at(now), Command::CancelRun { project: text(PROJECT), run: run.into() });
+    }
+    assert_eq!(delete(fixture, at(5), "openai"), Ok(Answer::Done));
 }
