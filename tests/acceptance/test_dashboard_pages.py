@@ -20,7 +20,18 @@ from starlette.routing import Mount
 
 import polos
 import polos.testing
-from polos import PolosClient, Worker, WorkflowContext, calendars, runs, schedules, workflow
+from polos import (
+    Limit,
+    LimitInfo,
+    PolosClient,
+    Worker,
+    WorkflowContext,
+    calendars,
+    limits,
+    runs,
+    schedules,
+    workflow,
+)
 from polos.dashboard.filters import day_and_time
 from polos.dashboard.views import WorkerRow
 
@@ -558,6 +569,89 @@ async def test_an_event_is_sent_to_a_run_that_waits_for_it(site: Site):
     answer = await site.browser.post(send, data=form)
     assert answer.status_code == 409
     assert "takes no more events" in answer.text
+
+
+async def test_limits_are_shown_with_their_use_and_by_runs_that_wait_for_them(site: Site):
+    @workflow(id="ask", concurrency=Limit("openai", 1, per_key=1, rate=50, per=60), priority=3)
+    async def ask(ctx: WorkflowContext) -> None:
+        await ctx.step.sleep("in place", 4)
+
+    assert "No worker has declared a limit." in await site.page("/limits")
+    await site.time.restart()  # with the new workflow
+    for _ in range(2):
+        await runs.invoke(site.client, "ask")
+    await site.time.advance(seconds=1)
+    ((first,), (second,)) = [
+        await runs.list(site.client, status=status) for status in ("running", "queued")
+    ]
+    shown = await site.page("/limits")
+    assert "openai 1 at once, 1 per key, 50 in 60 s ask 1 1 " in shown
+    waiting = await site.page(f"/runs/{second.id}")
+    assert (
+        "Waits for room under the limit `openai` (1 at once, 1 per key, 50 in 60 s): 1 in progress"
+    ) in waiting
+    assert "priority 3" in waiting
+    assert "Waits for room" not in await site.page(f"/runs/{first.id}")
+    other = await runs.invoke(site.client, "onboarding", {"user": "ada"})
+    assert "priority" not in await site.page(f"/runs/{other.id}")
+    await site.time.advance(seconds=10)
+    assert "Waits for room" not in await site.page(f"/runs/{second.id}")
+
+
+async def test_a_limit_is_set_reset_and_deleted(site: Site):
+    @workflow(id="ask", concurrency=Limit("open/ai é", 5, rate=50, per=60))
+    async def ask(ctx: WorkflowContext) -> None: ...
+
+    async def change(path: str, **fields: str) -> httpx.Response:
+        return await submit(site.browser, "/limits", path, name="open/ai é", **fields)
+
+    async def known() -> LimitInfo:
+        (limit,) = await limits.list(site.client)
+        return limit
+
+    await site.time.restart()  # with the new workflow
+    answer = await change("/limits", max=" 2 ", per_key="", per="30.5")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/limits?done=limit_set")
+    limit = await known()
+    assert (limit.max, limit.per_key, limit.rate) == (2, None, 50)
+    assert limit.per == timedelta(seconds=30.5)
+    shown = await site.page(answer.headers["location"])
+    assert "It counts within a second, until it is reset." in shown
+    assert "2 at once, 50 in 30.5 s set by an operator; declared: 5 at once, 50 in 60 s" in shown
+    for fields, reason in [
+        ({"max": "-1"}, "max: `-1` given, expected a whole number"),
+        ({"max": "2.5"}, "max: `2.5` given"),
+        ({"max": "9" * 30}, "expected a whole number"),
+        ({"max": "1000001"}, "expected a whole number from 0 to 1,000,000"),
+        ({"rate": "0"}, "rate: `0` given, expected a whole number from 1"),
+        ({"per": "soon"}, "per: `soon` given, expected a number of seconds"),
+        ({"per": "nan"}, "per: `nan` given"),
+        ({"max": ""}, "no value given"),
+    ]:
+        answer = await change("/limits", **fields)
+        text = words_of(answer.text)
+        assert (answer.status_code, reason.lower() in text.lower()) == (400, True), text
+    assert (await known()).max == 2
+
+    answer = await change("/limits/reset")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/limits?done=limit_reset")
+    assert ((await known()).max, (await known()).overridden) == (5, False)
+    shown = await site.browser.get("/limits")
+    assert 'action="/limits/reset"' not in shown.text
+    assert 'action="/limits/delete"' not in shown.text
+    unknown = {"secret": secret_in(shown), "name": "nothing", "max": "3"}
+    for path in ("/limits", "/limits/reset", "/limits/delete"):
+        answer = await site.browser.post(path, data=unknown)
+        assert answer.status_code == 404
+        assert "There is no limit `nothing`" in answer.text
+    in_use = {"secret": secret_in(shown), "name": "open/ai é"}
+    answer = await site.browser.post("/limits/delete", data=in_use)
+    assert (answer.status_code, "a worker of `shop` declares it" in answer.text) == (409, True)
+
+    await site.time.stop()
+    answer = await change("/limits/delete")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/limits?done=limit_deleted")
+    assert await limits.list(site.client) == []
 
 
 async def test_an_action_that_is_no_longer_possible_is_reported(site: Site):

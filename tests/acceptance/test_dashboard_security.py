@@ -18,7 +18,15 @@ from starlette.routing import Mount
 
 import polos
 import polos.dashboard
-from polos import InvalidArgumentError, PolosClient, schedules, workflow
+from polos import (
+    InvalidArgumentError,
+    Limit,
+    PolosClient,
+    Worker,
+    limits,
+    schedules,
+    workflow,
+)
 from polos.dashboard import auth as guard
 
 TOKEN = "correct-horse-battery-staple"
@@ -155,6 +163,25 @@ async def test_forms_of_other_sites_do_nothing_even_with_the_secret(
     answer = await browser.post(f"{page}/pause", data={"secret": secret}, headers=header)
     assert answer.status_code == 403
     assert await status_of(client, schedule) == "active"
+
+
+@pytest.mark.parametrize("header", [*FOREIGN, {}])
+@pytest.mark.parametrize("path", ["/limits", "/limits/reset", "/limits/delete"])
+async def test_no_other_site_changes_a_limit(
+    client: PolosClient, visit: Any, path: str, header: dict[str, str]
+):
+    @workflow(id="ask", concurrency=Limit("openai", 5))
+    async def ask() -> None: ...
+
+    async with Worker(client, drain=0):
+        await limits.set(client, "openai", 3)
+    browser = await visit(polos.ui(client))
+    # With the secret from another site, and without it from this one.
+    secret = secret_in(await browser.get("/limits")) if header else "0" * 64
+    form = {"secret": secret, "name": "openai", "max": "2"}
+    answer = await browser.post(path, data=form, headers=header)
+    assert answer.status_code == 403
+    assert (await limits.get(client, "openai")).max == 3
 
 
 @pytest.mark.parametrize("secret", ["", "0" * 64, "é"])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 
-from polos import backfills, calendars, runs, schedules
+from polos import backfills, calendars, limits, runs, schedules
+from polos._validate.formatting import shown
 from polos.client import PolosClient
 from polos.exceptions import InvalidArgumentError, InvalidStateError
 
@@ -28,6 +29,9 @@ DONE: Mapping[str, str] = {
     "retried": "Retrying from the first unfinished step.",
     "calendar_set": "Stored. Schedules that name this calendar follow.",
     "calendar_deleted": "Deleted.",
+    "limit_set": "Set. It counts within a second, until it is reset.",
+    "limit_reset": "Reset. The declared values count.",
+    "limit_deleted": "Deleted.",
 }
 """The confirmation on the page that follows."""
 
@@ -120,6 +124,50 @@ async def delete_calendar(client: PolosClient, id: str, form: Mapping[str, str])
     return "/calendars?done=calendar_deleted"
 
 
+async def set_limit(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
+    """Set values of a limit. Those of empty fields stay as they are."""
+    await limits.set(
+        client,
+        form.get("name", ""),
+        _whole(form, "max"),
+        per_key=_whole(form, "per_key"),
+        rate=_whole(form, "rate"),
+        per=_seconds(form, "per"),
+    )
+    return "/limits?done=limit_set"
+
+
+async def reset_limit(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
+    """Go back to the declared values of a limit."""
+    await limits.reset(client, form.get("name", ""))
+    return "/limits?done=limit_reset"
+
+
+async def delete_limit(client: PolosClient, id: str, form: Mapping[str, str]) -> str:
+    """Delete a limit that no worker declares."""
+    await limits.delete(client, form.get("name", ""))
+    return "/limits?done=limit_deleted"
+
+
+def _whole(form: Mapping[str, str], name: str) -> int | None:
+    text = form.get(name, "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 20):
+        raise InvalidArgumentError(f"{name}: {shown(text)} given, expected a whole number")
+    return int(text)
+
+
+def _seconds(form: Mapping[str, str], name: str) -> float | None:
+    text = form.get(name, "").strip()
+    try:
+        return float(text) if text else None
+    except ValueError:
+        raise InvalidArgumentError(
+            f"{name}: {shown(text)} given, expected a number of seconds"
+        ) from None
+
+
 ACTIONS: Mapping[str, Action] = {
     "/schedules/{id}/pause": pause,
     "/schedules/{id}/resume": resume,
@@ -129,6 +177,9 @@ ACTIONS: Mapping[str, Action] = {
     "/backfills/{id}/cancel": cancel_backfill,
     "/calendars": set_calendar,
     "/calendars/{id}/delete": delete_calendar,
+    "/limits": set_limit,
+    "/limits/reset": reset_limit,
+    "/limits/delete": delete_limit,
     "/runs/{id}/cancel": cancel,
     "/runs/{id}/retry": retry,
     "/runs/{id}/send": send,

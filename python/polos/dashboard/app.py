@@ -29,6 +29,7 @@ from polos.exceptions import (
     CalendarNotFoundError,
     InvalidArgumentError,
     InvalidStateError,
+    LimitNotFoundError,
     PolosError,
     RunNotFoundError,
     ScheduleNotFoundError,
@@ -264,6 +265,8 @@ def _trouble(error: PolosError) -> tuple[int, int, str]:
         # The rest of the message is for programs.
         what = text.partition(";")[0]
         return 404, 0, f"{what}; it may have been deleted, or pruned because of its age"
+    if isinstance(error, LimitNotFoundError):
+        return 404, 0, text
     if isinstance(error, CalendarNotFoundError):
         return 404, 0, f"{text.partition(';')[0]}; it may have been deleted"
     if isinstance(error, InvalidStateError):
