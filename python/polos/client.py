@@ -339,8 +339,8 @@ def checked_client(given: Any) -> PolosClient:
     """Return ``given`` if it is a client; raise :class:`InvalidArgumentError` otherwise."""
     if not isinstance(given, PolosClient):
         raise InvalidArgumentError(
-            f"client: {shown(given)} given, expected a `PolosClient` as the first argument: "
-            f"`schedules.create(client, workflow=...)`"
+            f"client: {shown(given)} given, expected a `PolosClient` as the first argument, before "
+            f"what it is asked for; `PolosClient(...)` makes one"
         )
     return given
 

@@ -49,7 +49,9 @@ class _Context:
 
     @property
     def key(self) -> str:
-        """The schedule's key; ``"global"`` if there is none."""
+        """The key of its schedule, or the ``key=`` with which the run was started; ``"global"`` if
+        there is none.
+        """
         return self._active.key
 
     @property

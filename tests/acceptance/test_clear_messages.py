@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import functools
 import logging
+import re
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -26,6 +27,7 @@ from polos import (
     Worker,
     WorkerError,
     WorkflowContext,
+    limits,
     runs,
     schedules,
     workflow,
@@ -465,3 +467,27 @@ def test_an_abbreviation_that_is_a_zone_without_daylight_saving_is_no_suggestion
     for given, place in (("est", "America/New_York"), ("Mst", "America/Denver")):
         with pytest.raises(polos.InvalidTimezoneError, match=f"name a place: `{place}`"):
             schedules.preview("0 9 * * *", given)
+
+
+# --- clients ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: runs.sync.invoke("polos.db", "report"),  # type: ignore[arg-type]
+        lambda: runs.sync.send(None, "run_1", "approval"),  # type: ignore[arg-type]
+        lambda: runs.handle("run_1", "run_1"),  # type: ignore[arg-type]
+        lambda: limits.sync.list(7),  # type: ignore[arg-type]
+        lambda: schedules.sync.get("report", "sch_1"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_client_is_named_without_an_example_of_something_else(
+    call: Callable[[], object],
+) -> None:
+    with pytest.raises(InvalidArgumentError) as refused:
+        call()
+    message = str(refused.value)
+    assert re.match(r"client: `.*` given, expected a `PolosClient` as the first argument", message)
+    assert "`PolosClient(...)` makes one" in message
+    assert "schedules.create" not in message

@@ -385,6 +385,8 @@ async def test_runs_start_starts_a_run(command: Command, own_database: Path | st
         (found,) = result.objects
         assert (await runs.get(client, found["run_id"])).result == "u7: Ada"
 
+        result = await asyncio.to_thread(command, *arguments, "--delay", "0", "--wait")
+        assert result.code == 0, result.err
         result = await asyncio.to_thread(command, *arguments, "--delay", "2h")
         (id,) = result.lines
         delayed = await runs.get(client, id)
@@ -428,6 +430,7 @@ async def test_runs_start_takes_a_priority_and_debounces(
         (("greet", "--delay", "soon"), 2, "--delay: `soon` isn't a duration"),
         (("greet", "--at", "soon"), 2, "--at: `soon` isn't a time"),
         (("greet", "--at", "now", "--delay", "1s"), 2, "given together with at"),
+        (("greet", "--delay", "5"), 2, "`5` isn't a duration; expected one such as `90s`"),
         (("greet", "--priority", "10"), 2, "priority: `10` given, expected a whole number from 0"),
         (("greet", "--debounce", "u7"), 2, "--debounce: `u7` given without --debounce-delay"),
         (("greet", "--debounce-delay", "1s"), 2, "--debounce-delay: given without --debounce"),

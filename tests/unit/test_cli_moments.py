@@ -28,6 +28,7 @@ PARIS = ZoneInfo("Europe/Paris")
         ("1w", timedelta(weeks=1)),
         ("250ms", timedelta(milliseconds=250)),
         ("0s", timedelta(0)),
+        ("0", timedelta(0)),
     ],
 )
 def test_durations(text: str, expected: timedelta) -> None:

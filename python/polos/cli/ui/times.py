@@ -35,12 +35,12 @@ def now() -> datetime:
 
 
 def duration(name: str, text: str) -> timedelta:
-    """Parse `90s`, `15m`, `1h30m`, `2d`, `1w`; ``name`` is for the error."""
+    """Parse `90s`, `15m`, `1h30m`, `2d`, `1w`, `0`; ``name`` is for the error."""
     found = _duration(text)
     if found is None:
         raise InvalidArgumentError(
             f"{name}: {shown(text)} isn't a duration; expected one such as `90s`, `15m`, `1h30m`, "
-            f"`2d` or `1w`"
+            f"`2d` or `1w`, with its unit"
         )
     return found
 
@@ -48,6 +48,8 @@ def duration(name: str, text: str) -> timedelta:
 def _duration(text: str) -> timedelta | None:
     total, position = timedelta(0), 0
     text = text.strip().lower()
+    if text == "0":
+        return total
     while position < len(text):
         part = _PART.match(text, position)
         if part is None:
