@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import inspect
+import os
 import re
 import shlex
 import subprocess
@@ -23,7 +24,7 @@ import pytest
 import typer
 
 import polos.testing
-from polos import PolosClient, Worker, schedules
+from polos import PolosClient, Worker, limits, schedules
 from polos.cli.typer_app import app as cli_app
 from polos.workflow import registry
 
@@ -158,6 +159,44 @@ def test_every_block_runs(block: Block, execute: Execute) -> None:
         assert all(counts[id] for id in declared)
 
 
+# Each block is a program of its own, so its tests see no workflows of others.
+ONLY_ITS_OWN = """
+import pytest
+from polos._runtime.registry import RegisteredWorkflow, isolated_registry, register
+
+@pytest.fixture(autouse=True)
+def only_its_own(request):
+    with isolated_registry():
+        for made in vars(request.module).values():
+            if isinstance(made, RegisteredWorkflow):
+                register(made)
+        yield
+"""
+
+
+def test_the_tests_of_the_documents_pass(tmp_path: Path) -> None:
+    # Those of two pages have tests of their own, which know more about them.
+    elsewhere = ("testing.md", "isolated-steps.md")
+    tests = [b for b in OURS if "def test_" in b.code and b.path.name not in elsewhere]
+    assert {block.path.stem for block in tests} >= {"events", "limits", "retries", "typed-input"}
+    for block in tests:
+        name = block.path.stem.replace("-", "_")
+        (tmp_path / f"test_{name}_{block.line}.py").write_text(block.code)
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
+    )
+    (tmp_path / "conftest.py").write_text(ONLY_ITS_OWN)
+    completed = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "pytest_polos", "-W", "error",
+         "-p", "no:cacheprovider", "--import-mode=importlib", tmp_path],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT / "python")},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert completed.returncode == 0, completed.stdout
+    expected = sum(block.code.count("def test_") for block in tests)
+    assert f"{expected} passed" in completed.stdout
+
+
 @pytest.mark.parametrize("block", OTHERS, ids=str)
 def test_blocks_of_other_projects_are_python(block: Block) -> None:
     """Blocks with a title show other projects, which are not installed for tests."""
@@ -286,6 +325,69 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], types.ModuleType]:
 def test_examples_register_workflows(name: str, load: Callable[[str], types.ModuleType]) -> None:
     load(name)
     assert registry()
+
+
+async def test_two_workflows_share_a_limit(
+    load: Callable[[str], types.ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = load("shared_limit")
+    in_progress: list[int] = []
+    most: list[int] = []
+
+    async def sleep(seconds: float) -> None:
+        in_progress.append(1)
+        for _ in range(5):
+            await asyncio.sleep(0)
+            most.append(len(in_progress))
+        in_progress.pop()
+
+    monkeypatch.setattr(module, "asyncio", types.SimpleNamespace(sleep=sleep))
+    async with polos.testing.clock("2026-11-23T12:00:00+00:00") as clock:
+        await clock.advance(seconds=3)
+        assert max(most) == 2
+        await limits.set(clock.client, "api", 1)
+        most.clear()
+        await clock.advance(seconds=3)
+        assert max(most) == 1
+        ended = await clock.runs(status="succeeded")
+    assert {run.workflow for run in ended} == {"fetch-orders", "fetch-stock"}
+    assert len(ended) >= 8
+
+
+@pytest.mark.usefixtures("own_database")
+async def test_a_number_that_crashes_its_process_harms_no_other(
+    load: Callable[[str], types.ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = load("isolated_steps")
+    async with PolosClient() as client, Worker(client):
+        lines = await module.all_factors.run(client, timeout=60)
+    assert lines[0] == "600851475143 = 71 * 839 * 1471 * 6857"
+    assert lines[1].startswith("13: ")
+    assert "SIGSEGV" in lines[1]
+    assert lines[3] == "360360 = 2 * 2 * 2 * 3 * 3 * 5 * 7 * 11 * 13"
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+@pytest.mark.usefixtures("own_database")
+def test_runs_start_later_many_at_once_and_once_for_many_calls(
+    load: Callable[[str], types.ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(load("starting_runs").main())
+    assert capsys.readouterr().out.splitlines() == [
+        "global: a.png",
+        "global: b.png",
+        "u7: c.png",
+        "indexed 'polos'",
+        "reminded Ada",
+    ]
+
+
+@pytest.mark.usefixtures("own_database")
+def test_a_run_says_how_far_it_is(
+    load: Callable[[str], types.ModuleType], capsys: pytest.CaptureFixture[str]
+) -> None:
+    asyncio.run(load("progress").main())
+    assert capsys.readouterr().out.splitlines()[0] == "words: 1000"
 
 
 def test_every_30_seconds_is_just_that(

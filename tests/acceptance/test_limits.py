@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -490,6 +491,61 @@ async def test_doctor_names_limits_that_hold_runs_back(
     assert "`openai` (1 at once; set by an operator) holds back 2 runs" in found["text"]
     assert "1 run in progress" in found["text"]
     assert "polos limits reset openai" in found["advice"]
+
+
+@pytest.mark.parametrize(
+    ("overlap", "held", "ended"),
+    [
+        ("allow", {"queued": 3}, {"succeeded": 3}),
+        ("skip", {"queued": 1}, {"succeeded": 1}),
+        ("buffer_one", {"queued": 2}, {"succeeded": 2}),
+        ("buffer_all", {"queued": 3}, {"succeeded": 3}),
+        ("cancel_running", {"queued": 1, "cancelled": 2}, {"succeeded": 1, "cancelled": 2}),
+    ],
+)
+async def test_overlap_is_applied_before_the_limit(
+    overlap: str, held: dict[str, int], ended: dict[str, int]
+) -> None:
+    at_once: list[int] = []
+
+    @workflow(
+        id="report",
+        schedule={"every": 60, "overlap": overlap, "max_runs": 3},
+        concurrency=Limit("one", 1),
+    )
+    async def report(ctx: WorkflowContext) -> None:
+        at_once.append(len(await runs.list(t.client, status="running")))
+        await ctx.step.sleep("in place", 4)
+
+    async with polos.testing.clock("2026-01-01T00:00:00+00:00") as t:
+
+        async def counts() -> dict[str, int]:
+            return dict(Counter(run.status for run in await t.runs()))
+
+        # A run that the limit holds back is unfinished, which is all that `overlap` asks about.
+        await limits.set(t.client, "one", 0)
+        await t.advance(minutes=5)
+        assert await counts() == held
+        await limits.reset(t.client, "one")
+        await t.advance(minutes=1)
+        assert await counts() == ended
+        # Whatever `overlap` lets through, the limit bounds.
+        assert at_once == [1] * ended["succeeded"]
+
+
+async def test_slots_at_the_same_time_start_by_the_priority_of_their_schedules() -> None:
+    order: list[str] = []
+
+    @workflow(id="report", schedule=True, concurrency=1, priority=2)
+    async def report(ctx: WorkflowContext) -> None:
+        order.append(ctx.key)
+        await ctx.step.sleep("in place", 4)
+
+    async with polos.testing.clock("2026-01-01T00:00:00+00:00") as t:
+        for key, priority in (("a", 0), ("b", 9), ("c", None), ("d", 5)):
+            await schedules.create(t.client, report, cron="0 * * * *", key=key, priority=priority)
+        await t.advance(hours=1, minutes=5)
+    assert order == ["b", "d", "c", "a"]
 
 
 async def test_a_limit_of_removed_code_is_deleted(client: PolosClient, command: Command) -> None:

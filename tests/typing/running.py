@@ -15,6 +15,7 @@ from polos import (
     Debounce,
     Invocation,
     PolosClient,
+    Progress,
     Run,
     RunHandle,
     Schedule,
@@ -97,6 +98,17 @@ async def running(client: PolosClient) -> None:
     assert_type(many, list[RunHandle[list[str]]])
     assert_type(await lone.invoke_many(client, [None, None]), list[RunHandle[bytes]])
     assert_type(await runs.get(client, handle.id), Run)
+    assert_type((await runs.get(client, handle.id)).priority, int)
+    assert_type(await handle.progress(), Progress | None)
+    assert_type(handle.sync.progress(), Progress | None)
+
+
+async def reports(ctx: WorkflowContext, sync_ctx: SyncWorkflowContext) -> None:
+    ctx.progress(0.4)
+    ctx.progress(None, "page 12 of 30")
+    sync_ctx.progress(1, "done")
+    ctx.progress("40%")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: from 0 to 1
+    ctx.progress(0.4, 12)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # error: a text
 
 
 async def mistakes(client: PolosClient) -> None:

@@ -48,3 +48,34 @@ fn a_run_that_another_process_adds_is_started_without_polling() {
     drop(worker);
     assert!(database.close_within(Duration::from_secs(30)));
 }
+
+#[test]
+fn a_limit_that_another_process_raises_lets_runs_start_without_polling() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("polos.db");
+    let (database, client) = (open(&path), open(&path));
+    let mut config = setup(&nothing());
+    // So long that it cannot be what notices the change.
+    config["poll_interval"] = json!(3_600_000_000_u64);
+    config["workflows"]["limited"] = config["workflows"]["wf"].clone();
+    config["workflows"]["limited"]["limit"] = json!("openai");
+    config["limits"] = json!({"openai": {"max": 0}});
+    let (sender, starts) = mpsc::channel();
+    let config = serde_json::from_value(config).unwrap();
+    let worker = Worker::start(Arc::clone(&database), config, Starts(sender), ignored()).unwrap();
+    let ask = |request: serde_json::Value| {
+        client.service.call(serde_json::from_value(request).unwrap(), None).unwrap().unwrap()
+    };
+    let started = || starts.recv_timeout(Duration::from_secs(30)).unwrap();
+    let invoke = |workflow: &str| ask(json!({"invoke": {"workflow": workflow, "is_local": true}}));
+    // Once it starts a run, the worker has declared the limit.
+    assert!(invoke("wf").contains(&started()));
+    for max in 1..=3 {
+        let answer = invoke("limited");
+        assert!(starts.try_recv().is_err(), "the limit has no room");
+        ask(json!({"set_limit": {"name": "openai", "changes": {"max": max}}}));
+        assert!(answer.contains(&started()));
+    }
+    drop(worker);
+    assert!(database.close_within(Duration::from_secs(30)));
+}
