@@ -8,9 +8,10 @@
 use super::pool::Lane;
 use crate::thread::Thread;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::OwnedFd;
 use rustix::fs::inotify;
-use rustix::io::{Errno, read, write};
+use rustix::io::{Errno, write};
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ impl Listener {
     /// The call may come late, twice, or not at all.
     pub fn open(writer: Arc<Lane>, on_change: Box<dyn Fn() + Send>) -> std::io::Result<Self> {
         let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-        inotify::add_watch(&events, writer.file().log(), inotify::WatchFlags::MODIFY)?;
+        watch_next_write(&events, &writer)?;
         let closing = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         let mut watch = Watch { writer, on_change, events, closing: Arc::clone(&closing), seen: None };
         watch.has_changed();
@@ -114,10 +115,17 @@ impl Watch {
         if !polled[1].revents().is_empty() {
             return None;
         }
-        let has_news = !polled[0].revents().is_empty();
-        // What they say is of no interest: there is one file, and one kind of event.
-        let mut events = [0; 4096];
-        while has_news && read(self.events.as_fd(), &mut events).is_ok() {}
+        let mut has_news = false;
+        let mut space = [MaybeUninit::uninit(); 512];
+        let mut events = inotify::Reader::new(&self.events, &mut space);
+        while let Ok(event) = events.next() {
+            has_news |= event.events().contains(inotify::ReadFlags::MODIFY);
+        }
+        if has_news {
+            // Before the look that follows, so that nothing is missed. If the log is gone, its
+            // users report it.
+            let _ = watch_next_write(&self.events, &self.writer);
+        }
         Some(has_news)
     }
 
@@ -125,6 +133,13 @@ impl Watch {
         let mut polled = [PollFd::new(&*self.closing, PollFlags::IN)];
         poll(&mut polled, Some(&timespec(limit))).is_ok_and(|count| count > 0)
     }
+}
+
+/// Has the next write to the log reported, and none after it: a report of every write would cost
+/// whoever writes as much as the write itself.
+fn watch_next_write(events: &OwnedFd, writer: &Lane) -> rustix::io::Result<()> {
+    let once = inotify::WatchFlags::MODIFY | inotify::WatchFlags::ONESHOT;
+    inotify::add_watch(events, writer.file().log(), once).map(drop)
 }
 
 fn timespec(duration: Duration) -> Timespec {
