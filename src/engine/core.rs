@@ -358,7 +358,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             self.notice_absence(now);
             let claims_at_once = self.claims_at_once();
             if !claims_at_once {
-                self.refresh_next_work()?;
+                self.refresh_next_work(now)?;
             }
             has_more |= self.call_hooks(now)?;
             if !self.membership.is_registered {
@@ -379,7 +379,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             self.health.spent_since_look = Duration::ZERO;
         }
         self.start_early_claims(now)?;
-        self.refresh_next_work()?;
+        self.refresh_next_work(now)?;
         if self.phase == Phase::Working {
             // Decisions of this tick may have recorded hook calls.
             has_more |= self.call_hooks(now)?;

@@ -141,12 +141,53 @@ pub struct LimitStatus {
 
 /// The tokens of a rate limit that are out. A token returns one period after it was taken, so no
 /// period of that length, wherever it begins, holds more claims than there are tokens.
+///
+/// Those whose date no clock can have had that agrees with the reader's are apart. A worker whose
+/// clock was ahead took them, and a reader counts them as taken when it has found them
+/// ([`Self::settle`]), so that they return as well. Their date stays: by the clock that took them,
+/// they return when they should.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
-pub struct TakenTokens(Vec<(i64, u32)>);
+#[serde(from = "Vec<(i64, u32)>", into = "Vec<(i64, u32)>")]
+pub struct TakenTokens(Vec<(i64, u32)>, Vec<TokensAhead>);
+
+/// Tokens that a clock took that was ahead.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct TokensAhead {
+    at: i64,
+    count: u32,
+    /// When they were found.
+    found_at: i64,
+}
+
+/// Stored are pairs, which earlier releases read, too. Behind tokens that were found ahead, a pair
+/// with no tokens says when.
+impl From<Vec<(i64, u32)>> for TakenTokens {
+    fn from(pairs: Vec<(i64, u32)>) -> Self {
+        let mut taken = Self::default();
+        for (at, count) in pairs {
+            if count > 0 {
+                taken.0.push((at, count));
+            } else if let Some((ahead, count)) = taken.0.pop() {
+                taken.1.push(TokensAhead { at: ahead, count, found_at: at });
+            }
+        }
+        taken
+    }
+}
+
+impl From<TakenTokens> for Vec<(i64, u32)> {
+    fn from(taken: TakenTokens) -> Self {
+        let ahead = taken.1.into_iter().flat_map(|ahead| [(ahead.at, ahead.count), (ahead.found_at, 0)]);
+        taken.0.into_iter().chain(ahead).collect()
+    }
+}
 
 /// About the most entries that are kept; claims closer together than the period divided by this
 /// share one.
 const ENTRIES: i64 = 64;
+
+/// How far ahead of its time a run may be claimed at most, with some room; in microseconds.
+const EARLY_MAX: i64 = 5_000_000;
 
 impl TakenTokens {
     /// Parses the stored text; no token is out if there is none.
@@ -156,7 +197,8 @@ impl TakenTokens {
 
     /// As stored; `None` if no token is out.
     pub fn to_json(&self) -> Option<Json> {
-        (!self.0.is_empty()).then(|| serde_json::to_string(self).unwrap_or_default().into())
+        (!self.0.is_empty() || !self.1.is_empty())
+            .then(|| serde_json::to_string(self).unwrap_or_default().into())
     }
 
     /// Number of tokens that are out at `now`.
@@ -164,23 +206,61 @@ impl TakenTokens {
         self.0.iter().filter(|(at, _)| *at > now - per_us).fold(0, |sum, (_, count)| sum + count)
     }
 
+    /// The same for those that were found ahead.
+    fn out_ahead(&self, now: i64, per_us: i64) -> u32 {
+        let out = self.1.iter().filter(|ahead| ahead.found_at > now - per_us);
+        out.fold(0, |sum, ahead| sum.saturating_add(ahead.count))
+    }
+
     /// Number of tokens left at `now` out of `rate`.
     pub fn left(&self, now: Timestamp, rate: u32, per_us: i64) -> u32 {
-        rate.saturating_sub(self.out(now.as_micros(), per_us))
+        let now = now.as_micros();
+        rate.saturating_sub(self.out(now, per_us).saturating_add(self.out_ahead(now, per_us)))
     }
 
     /// When the next token can be taken: `now` if one is left.
     pub fn next(&self, now: Timestamp, rate: u32, per_us: i64) -> Timestamp {
-        let mut out = self.out(now.as_micros(), per_us);
+        let ahead = self.1.iter().map(|ahead| (ahead.found_at, ahead.count));
+        let mut taken: Vec<(i64, u32)> = self.0.iter().copied().chain(ahead).collect();
+        taken.sort_unstable();
+        let mut left = self.left(now, rate, per_us);
         let mut at = now;
-        for (taken, count) in self.0.iter().filter(|(at, _)| *at > now.as_micros() - per_us) {
-            if out < rate {
+        for (taken, _) in taken.into_iter().filter(|(at, _)| *at > now.as_micros() - per_us) {
+            if left > 0 {
                 break;
             }
-            out -= count;
             at = Timestamp::from_micros(taken + per_us);
+            left = self.left(at, rate, per_us);
         }
-        if out < rate { at } else { Timestamp::MAX }
+        if left > 0 { at } else { Timestamp::MAX }
+    }
+
+    /// Sets tokens apart that a clock took that was ahead: their date is later than that of any
+    /// claim by a clock that agrees with this one to a cell. Returns whether that has to be stored,
+    /// for them to return.
+    pub fn settle(&mut self, now: Timestamp, per_us: i64) -> bool {
+        let (now, cell) = (now.as_micros(), (per_us / ENTRIES).max(1));
+        let latest = now.saturating_add(EARLY_MAX).saturating_add(3 * cell);
+        let found_at = now.div_euclid(cell) * cell + 2 * cell - 1;
+        let mut is_new = false;
+        let known = std::mem::take(&mut self.1);
+        for (at, count) in self.0.extract_if(.., |(at, _)| *at > latest) {
+            is_new = true;
+            self.1.push(TokensAhead { at, count, found_at });
+        }
+        for ahead in known {
+            // By the clock that took them, which is still ahead by more than a period.
+            if ahead.at <= latest && ahead.at - ahead.found_at >= per_us {
+                self.0.push((ahead.at, ahead.count));
+            } else if ahead.found_at > latest {
+                is_new = true;
+                self.1.push(TokensAhead { found_at, ..ahead });
+            } else if ahead.found_at > now - per_us {
+                self.1.push(ahead);
+            }
+        }
+        self.0.sort_unstable();
+        is_new
     }
 
     /// Takes `count` tokens for runs that start at `now`. They return no sooner than tokens taken

@@ -38,6 +38,8 @@ pub(super) struct Room {
     pub spec: LimitSpec,
     /// The tokens of its rate.
     pub taken: TakenTokens,
+    /// Whether these have to be stored although none is taken; see [`TakenTokens::settle`].
+    is_settled_anew: bool,
     /// Number of its claimed runs.
     pub running: u32,
     /// The same for each key, if the limit counts keys.
@@ -54,13 +56,14 @@ impl Room {
     pub fn new(
         name: Arc<str>,
         spec: LimitSpec,
-        taken: TakenTokens,
+        mut taken: TakenTokens,
         running: impl IntoIterator<Item = (Arc<str>, u32)>,
         now: Timestamp,
     ) -> Self {
         let by_key: BTreeMap<Arc<str>, u32> = running.into_iter().collect();
         let running = by_key.values().sum();
-        Self { name, spec, taken, running, by_key, admitted: 0, starts_until: now, now }
+        let is_settled_anew = spec.per_us.is_some_and(|per_us| taken.settle(now, per_us));
+        Self { name, spec, taken, is_settled_anew, running, by_key, admitted: 0, starts_until: now, now }
     }
 
     /// The same without the rate.
@@ -120,20 +123,28 @@ impl Room {
         true
     }
 
-    /// From when on runs may be claimed, as far as the rate decides that. `None` if only the end of
-    /// a run makes room.
+    /// From when on runs may be claimed, as far as the rate decides that; long ago if they may be
+    /// claimed now. `None` if only the end of a run makes room.
+    ///
+    /// Now is also the time for a claim where only that makes tokens return: it stores when they
+    /// were found.
     pub fn opens_at(&self) -> Option<Timestamp> {
         if self.slots_left() == 0 {
             return None;
         }
-        let opens_at = self.rate().map_or(self.now, |(rate, per_us)| self.taken.next(self.now, rate, per_us));
+        let is_open = Timestamp::from_micros(0);
+        let Some((rate, per_us)) = self.rate() else { return Some(is_open) };
+        let opens_at = self.taken.next(self.now, rate, per_us);
+        if opens_at == self.now || self.is_settled_anew && rate > 0 {
+            return Some(is_open);
+        }
         (opens_at < Timestamp::MAX).then_some(opens_at)
     }
 
     /// The tokens that are out after the admitted runs have been claimed; `None` if that has not
     /// changed.
     pub fn taken_after(&self) -> Option<TakenTokens> {
-        let (_, per_us) = self.rate().filter(|_| self.admitted > 0)?;
+        let (_, per_us) = self.rate().filter(|_| self.admitted > 0 || self.is_settled_anew)?;
         let mut taken = self.taken.clone();
         taken.take(self.starts_until, self.admitted, per_us);
         Some(taken)

@@ -67,8 +67,13 @@ impl StoreReads for MemoryStore {
         Ok(self.tables.lock().due_count(project, workflows, until, limit))
     }
 
-    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
-        Ok(self.tables.lock().next_work(project, workflows))
+    fn next_work(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        now: Timestamp,
+    ) -> Result<NextWork, StoreError> {
+        Ok(self.tables.lock().next_work(project, workflows, now))
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {

@@ -159,8 +159,13 @@ pub trait StoreReads: Send + Sync + 'static {
 
     /// When a worker with these workflows next has something to do. Runs that a limit holds back
     /// count as available when the limit may have room, or not at all if only the end of a run
-    /// makes room.
-    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError>;
+    /// makes room. What is available at `now` may be given with any earlier time.
+    fn next_work(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        now: Timestamp,
+    ) -> Result<NextWork, StoreError>;
 
     /// Runs held by `worker` whose cancellation was requested.
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError>;

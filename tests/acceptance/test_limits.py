@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import pickle
+import sqlite3
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -252,6 +255,24 @@ async def test_no_minute_holds_more_starts_than_the_rate(polos_clock: VirtualTim
 
 
 @pytest.mark.polos_clock("2026-01-01T00:00Z")
+@pytest.mark.files
+async def test_a_clock_that_was_a_year_ahead_does_not_block_a_rate(tmp_path: Path) -> None:
+    @workflow(id="send", concurrency=Limit("mail", rate=1, per=0.1))
+    async def send(ctx: Any) -> str:
+        return "sent"
+
+    path = tmp_path / "limits.db"
+    async with PolosClient(path) as client, Worker(client):
+        assert await (await send.invoke(client)).result() == "sent"
+    year = timedelta(days=365) // timedelta(microseconds=1)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute(
+            "UPDATE run_limit SET taken = json_array(json_array(json(taken)->0->0 + ?, 1))", [year]
+        )
+    async with PolosClient(path) as client, Worker(client):
+        assert [await (await send.invoke(client)).result() for _ in range(2)] == ["sent"] * 2
+
+
 async def test_urgent_runs_start_first(polos_clock: VirtualTime) -> None:
     started = []
     one = Limit("one", rate=1, per=10)

@@ -114,7 +114,7 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
 
     pub(super) fn claim_waiting(&mut self, at_once: bool, now: Now) -> Result<bool, StoreError> {
         if !at_once {
-            self.refresh_next_work()?;
+            self.refresh_next_work(now)?;
         }
         let horizon = now.wall.saturating_add(self.config.lead);
         if self.claims.suspects.is_isolating(now.mono) {

@@ -59,6 +59,9 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
             // says.
             self.scheduling.watching_since = self.scheduling.watching_since.min(now.wall);
             self.maintenance.recomputation = Some(Recomputation::default());
+            // Tokens of rates that were taken by the former time return sooner than it says.
+            self.scheduling.is_next_run_stale |=
+                self.scheduling.next_work.run.is_some_and(|at| at > now.wall);
         }
     }
 

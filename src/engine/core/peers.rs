@@ -151,9 +151,10 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         Limits { lease: self.config.lease, idle }
     }
 
-    pub(super) fn refresh_next_work(&mut self) -> Result<(), StoreError> {
+    pub(super) fn refresh_next_work(&mut self, now: Now) -> Result<(), StoreError> {
         if self.scheduling.is_next_work_stale || self.scheduling.is_next_run_stale {
-            self.scheduling.next_work = self.reads.next_work(&self.config.project, &self.workflow_ids)?;
+            self.scheduling.next_work =
+                self.reads.next_work(&self.config.project, &self.workflow_ids, now.wall)?;
             self.scheduling.is_next_work_stale = false;
             self.scheduling.is_next_run_stale = false;
             self.hooks.is_stale = true;

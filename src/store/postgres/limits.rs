@@ -184,6 +184,7 @@ impl Session<'_> {
         self,
         project: &str,
         workflows: &[Arc<str>],
+        now: Timestamp,
         mut answers: Vec<Vec<Row>>,
     ) -> Result<(Option<Timestamp>, Option<Timestamp>, Expected), PgError> {
         if answers.is_empty() {
@@ -196,14 +197,14 @@ impl Session<'_> {
         for row in answers.iter().flatten() {
             heads.push(take_head(&mut tables, &project, row)?);
         }
-        if counted.is_none() && tables.rooms(&project, workflows, Timestamp::from_micros(0)).have_keys() {
+        if counted.is_none() && tables.rooms(&project, workflows, now).have_keys() {
             counted = self.all(vec![counts(&project, workflows)]).await?.pop();
         }
         if let Some(counted) = counted {
             drop(std::mem::take(&mut tables.claimed_under));
             take_counts(&mut tables, &project, &counted)?;
         }
-        let rooms = tables.rooms(&project, workflows, Timestamp::from_micros(0));
+        let rooms = tables.rooms(&project, workflows, now);
         let (mut run, mut suspect) = (None, None);
         for (index, room) in rooms.rooms().iter().enumerate() {
             let Some(opens_at) = room.opens_at() else { continue };

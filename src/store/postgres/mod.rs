@@ -426,8 +426,13 @@ impl StoreReads for PostgresStore {
         self.readers.read(async |session| session.due_count(project, workflows, until, limit).await)
     }
 
-    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
-        self.look(async |session| session.next_work(project, workflows, &self.expected_limits).await)
+    fn next_work(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        now: Timestamp,
+    ) -> Result<NextWork, StoreError> {
+        self.look(async |session| session.next_work(project, workflows, now, &self.expected_limits).await)
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {

@@ -86,6 +86,7 @@ impl Session<'_> {
         self,
         project: &str,
         workflows: &[Arc<str>],
+        now: Timestamp,
         limits: &ExpectedLimits,
     ) -> Result<NextWork> {
         let mut args = Args::default();
@@ -107,7 +108,7 @@ impl Session<'_> {
         })?;
         let Some((mut next, has_limits)) = found.into_iter().next() else { return Ok(NextWork::default()) };
         if has_limits {
-            let (run, suspect, found) = self.next_limited(project, workflows, answers.collect()).await?;
+            let (run, suspect, found) = self.next_limited(project, workflows, now, answers.collect()).await?;
             limits.set(found);
             next.run = next.run.into_iter().chain(run).min();
             next.suspect = next.suspect.into_iter().chain(suspect).min();

@@ -227,8 +227,13 @@ impl StoreReads for SqliteStore {
         self.readers.read(|view| view.due_count(project, workflows, until, limit))
     }
 
-    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
-        self.readers.read(|view| view.next_work(project, workflows))
+    fn next_work(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        now: Timestamp,
+    ) -> Result<NextWork, StoreError> {
+        self.readers.read(|view| view.next_work(project, workflows, now))
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {

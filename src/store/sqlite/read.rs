@@ -91,7 +91,7 @@ impl View<'_> {
         count_to: usize,
     ) -> Result<ProjectStats> {
         let workflows = self.skip_through(project, queries::FIRST_DUE, queries::NEXT_DUE)?;
-        let wake = self.next_work(project, &workflows)?;
+        let wake = self.next_work(project, &workflows, due_before)?;
         let until = Timestamp::from_micros(due_before.as_micros().saturating_sub(1));
         let mut project_stats = ProjectStats {
             schedules: Vec::new(),
@@ -155,12 +155,11 @@ impl View<'_> {
         Ok(total)
     }
 
-    pub fn next_work(&mut self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork> {
+    pub fn next_work(&mut self, project: &str, workflows: &[Arc<str>], now: Timestamp) -> Result<NextWork> {
         let mut wake = NextWork::default();
         let earlier =
             |known: Option<Timestamp>, found: Option<Timestamp>| known.into_iter().chain(found).min();
-        let epoch = Timestamp::from_micros(0);
-        let rooms = candidates::rooms(&mut self.session, project, |id| workflows.contains(id), epoch)?;
+        let rooms = candidates::rooms(&mut self.session, project, |id| workflows.contains(id), now)?;
         for workflow in workflows {
             let mut head =
                 |sql| self.session.one(sql, params![project, workflow], |row| Columns::of(row).time());

@@ -68,9 +68,9 @@ impl Tables {
             .map(|(_, id)| id)
     }
 
-    pub fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> NextWork {
+    pub fn next_work(&self, project: &str, workflows: &[Arc<str>], now: Timestamp) -> NextWork {
         let slots = workflows.iter().filter_map(|workflow| Some(self.due.get(project, workflow)?.first()?.0));
-        let rooms = self.rooms(project, workflows, Timestamp::from_micros(0));
+        let rooms = self.rooms(project, workflows, now);
         let first = |runs: &Pairs<BTreeSet<(Timestamp, Option<Timestamp>, RunId)>>| {
             let of = |workflow: &Arc<str>| {
                 let mut runs = runs.get(project, workflow)?.iter();

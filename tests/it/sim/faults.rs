@@ -255,9 +255,14 @@ impl StoreReads for FaultyStore {
         self.inner.due_count(project, workflows, until, limit)
     }
 
-    fn next_work(&self, project: &str, workflows: &[Arc<str>]) -> Result<NextWork, StoreError> {
+    fn next_work(
+        &self,
+        project: &str,
+        workflows: &[Arc<str>],
+        now: Timestamp,
+    ) -> Result<NextWork, StoreError> {
         self.read()?;
-        self.inner.next_work(project, workflows)
+        self.inner.next_work(project, workflows, now)
     }
 
     fn cancel_requests(&self, worker: &WorkerId) -> Result<Vec<RunId>, StoreError> {

@@ -83,7 +83,7 @@ const WORKS: [Work; 4] = [
     }),
     ("the next work", |fixture| {
         let workflows = [text("all"), text("keys")];
-        assert_eq!(fixture.store.next_work(PROJECT, &workflows).unwrap().run, None);
+        assert_eq!(fixture.store.next_work(PROJECT, &workflows, at(0)).unwrap().run, None);
     }),
 ];
 

@@ -548,7 +548,7 @@ fn compare_reads(world: &mut World<'_>, store: &dyn Store) {
             model.due(project, &workflows, until, limit),
             store.due(project, &workflows, until, limit)
         );
-        assert_eq!(model.next_work(project, &workflows), store.next_work(project, &workflows));
+        assert_eq!(model.next_work(project, &workflows, until), store.next_work(project, &workflows, until));
         assert_eq!(model.remarkable_runs(project, 50), store.remarkable_runs(project, 50));
         assert_eq!(model.peers(project), store.peers(project));
         assert_eq!(model.workflows(project), store.workflows(project));

@@ -237,7 +237,7 @@ fn work(fixture: &Fixture<'_>, store: &PostgresStore, name: &str) {
         let schedule = fixture.put(at(0), new_schedule(&format!("{name}_{time}"), Some(at(60))));
         let project = super::fixture::PROJECT;
         assert!(!store.due(project, &[text("w")], at(90), 10).unwrap().is_empty());
-        store.next_work(project, &[text("w")]).unwrap();
+        store.next_work(project, &[text("w")], at(0)).unwrap();
         store.peers(project).unwrap();
         store.workflows(project).unwrap();
         store.change_mark().unwrap();

@@ -126,7 +126,7 @@ fn every_run_is_claimed_once() {
                 };
                 // Some may be passed over while another takes them: it ends when nothing is left to
                 // claim.
-                while store.next_work(PROJECT, &[text("w")]).unwrap().run.is_some() {
+                while store.next_work(PROJECT, &[text("w")], at(0)).unwrap().run.is_some() {
                     let answers = store.commit(std::slice::from_ref(&claim), at(0)).unwrap();
                     let Ok(Answer::Claimed(runs)) = &answers[0] else { panic!("{answers:?}") };
                     assert!(runs.len() <= 7);

@@ -229,7 +229,7 @@ fn probe(store: &dyn Store, path: Option<&Path>) {
     let many: Vec<_> = (0..300).map(|n| text(&format!("w{n}"))).collect();
     timed("next_wake of 300 workflows", 100, || {
         for _ in 0..100 {
-            store.next_work(PROJECT, &many).unwrap();
+            store.next_work(PROJECT, &many, at(0)).unwrap();
         }
     });
     timed("change_mark", 100_000, || {

@@ -80,7 +80,7 @@ impl Subject<'_> {
 
     fn look(&self) -> Cost {
         let workflows: Vec<_> = self.workflows.iter().map(|id| text(id)).collect();
-        self.cost(|| self.store.next_work(PROJECT, &workflows).unwrap()).0
+        self.cost(|| self.store.next_work(PROJECT, &workflows, at(0)).unwrap()).0
     }
 }
 
@@ -151,5 +151,5 @@ fn a_claim_under_a_full_limit_reads_once_and_commits_nothing() {
     // It begins and reads, and ends without a commit.
     assert_eq!(subject.claim(0).0, (2, 5));
     assert_eq!(subject.look(), (1, 2));
-    assert_eq!(subject.store.next_work(PROJECT, &[text("w")]).unwrap().run, None);
+    assert_eq!(subject.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().run, None);
 }

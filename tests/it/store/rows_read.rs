@@ -292,7 +292,7 @@ const WORKS: [Work; 20] = [
         assert_eq!(fixture.store.due(PROJECT, &[text("w")], at(60), 10).unwrap().len(), 10);
     }),
     ("next work", |fixture, _| {
-        fixture.store.next_work(PROJECT, &[text("w")]).unwrap();
+        fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap();
     }),
     ("whether claims stand", |fixture, after| {
         let claims: Vec<_> = (after..after + 10).map(|number| (run(number), Token(1))).collect();

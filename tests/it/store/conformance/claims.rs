@@ -245,7 +245,7 @@ fn a_waiting_run_is_claimed_when_it_wakes(fixture: &Fixture<'_>) {
         fixture.end(at(1), &run.id, Completion::Parked { wakes_at: at(60) }),
         (RunState::Waiting, false)
     );
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap().run, Some(at(60)));
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().run, Some(at(60)));
     assert_eq!(fixture.claim(at(59)), []);
     let again = fixture.claim(at(60)).remove(0).run;
     assert_eq!((again.token, again.attempt, again.started_at), (Token(2), 1, Some(at(0))));

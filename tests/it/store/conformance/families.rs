@@ -147,6 +147,6 @@ fn a_woken_parent_can_be_claimed(fixture: &Fixture<'_>) {
     let stuck = waiting(fixture, "run_stuck");
     assert_eq!(fixture.claim(at(49)), []);
     wake(fixture, &[&stuck]);
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap().run, Some(at(50)));
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().run, Some(at(50)));
     assert_eq!(fixture.claim(at(50))[0].run.id, stuck);
 }

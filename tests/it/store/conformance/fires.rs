@@ -241,7 +241,7 @@ fn the_last_slot_finishes_the_schedule(fixture: &Fixture<'_>) {
     fixture.commit_plan(at(60), plan);
     let finished = fixture.schedule(&schedule.id);
     assert_eq!((finished.status, finished.next_slot), (ScheduleStatus::Finished, None));
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap().slot, None);
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().slot, None);
 }
 
 fn trigger(schedule: &Schedule, id: &str) -> NewRun {

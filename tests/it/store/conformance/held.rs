@@ -61,7 +61,7 @@ fn a_held_run_waits_with_a_note(fixture: &Fixture<'_>) {
     assert_eq!((run.state, run.attempt, run.note.as_deref()), (RunState::Waiting, 1, Some("held")));
     assert_eq!(claim(fixture, at(9_999_999_999), None), nothing());
     assert_eq!(fixture.store.remarkable_runs(PROJECT, 9).unwrap(), [run]);
-    let wake = fixture.store.next_work(PROJECT, &[text("w")]).unwrap();
+    let wake = fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap();
     assert_eq!(wake, NextWork { has_held: true, ..NextWork::default() });
 }
 
@@ -73,7 +73,7 @@ fn a_held_run_is_claimed_by_other_code_only(fixture: &Fixture<'_>) {
     assert_eq!(claim(fixture, at(3), Some(codes("new"))), [id.to_string()]);
     let run = fixture.run(&id);
     assert_eq!((run.state, run.note, run.available_at), (RunState::Running, None, at(3)));
-    assert!(!fixture.store.next_work(PROJECT, &[text("w")]).unwrap().has_held);
+    assert!(!fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().has_held);
 }
 
 fn code_that_refused_a_run_never_claims_it_again(fixture: &Fixture<'_>) {

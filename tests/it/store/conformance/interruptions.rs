@@ -291,10 +291,10 @@ fn a_busy_worker_takes_one_suspect_that_has_waited(fixture: &Fixture<'_>) {
 fn the_next_wake_tells_suspects_apart(fixture: &Fixture<'_>) {
     interrupted(fixture, "run_1", 2, at(1));
     queued(fixture, "run_2", at(5));
-    let wake = fixture.store.next_work(PROJECT, &[text("v"), text("w")]).unwrap();
+    let wake = fixture.store.next_work(PROJECT, &[text("v"), text("w")], at(0)).unwrap();
     assert_eq!(wake, NextWork { slot: None, run: Some(at(5)), suspect: Some(at(1)), has_held: false });
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("v")]).unwrap(), NextWork::default());
-    assert_eq!(fixture.store.next_work("other", &[text("w")]).unwrap(), NextWork::default());
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("v")], at(0)).unwrap(), NextWork::default());
+    assert_eq!(fixture.store.next_work("other", &[text("w")], at(0)).unwrap(), NextWork::default());
 }
 
 fn remarkable_runs_are_unfinished_and_newest_first(fixture: &Fixture<'_>) {

@@ -36,6 +36,9 @@ cases! {
     the_next_work_waits_for_a_token,
     a_token_returns_a_period_after_the_start_of_an_early_claim,
     clocks_that_differ_a_little_do_not_exceed_the_rate,
+    tokens_of_a_clock_that_was_ahead_return_within_a_period,
+    a_clock_that_stays_ahead_keeps_to_the_rate,
+    a_reset_returns_no_token,
     a_higher_priority_is_claimed_first,
     a_priority_is_worth_a_minute_of_waiting,
     the_priority_of_a_workflow_is_that_of_its_runs,
@@ -204,11 +207,15 @@ fn a_key_with_room_is_found_behind_many_runs_without(fixture: &Fixture<'_>) {
     }
     queue(fixture, 1_002, "run_0", "w", "0");
     assert_eq!(ids(&fixture.claim(at(1_003))), ["run_a3", "run_0"]);
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap().run, None);
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().run, None);
     fixture.end(at(1_004), &"run_0".into(), succeeded());
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap().run, None, "both keys are full");
+    assert_eq!(
+        fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().run,
+        None,
+        "both keys are full"
+    );
     queue(fixture, 1_005, "run_y", "w", "y");
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap().run, Some(at(1_005)));
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().run, Some(at(1_005)));
 }
 
 fn a_finished_run_makes_room_and_says_so(fixture: &Fixture<'_>) {
@@ -302,11 +309,11 @@ fn suspects_need_room(fixture: &Fixture<'_>) {
     queue(fixture, 2, "run_2", "w", "global");
     assert!(fixture.run(&"run_1".into()).is_suspect());
     assert_eq!(ids(&fixture.claim(at(40))), ["run_2"]);
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap().suspect, None);
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().suspect, None);
     let alone = |now| claim_by(fixture, now, "wkr_1", &["w"], Suspects::Alone);
     assert_eq!(ids(&alone(at(41))), Vec::<&str>::new());
     fixture.end(at(42), &"run_2".into(), succeeded());
-    assert!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap().suspect.is_some());
+    assert!(fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().suspect.is_some());
     assert_eq!(ids(&alone(at(43))), ["run_1"]);
 }
 
@@ -332,7 +339,7 @@ fn a_changed_limit_counts_at_once(fixture: &Fixture<'_>) {
     }
     let next = |workflows: &[&str]| {
         let workflows: Vec<_> = workflows.iter().map(|id| text(id)).collect();
-        fixture.store.next_work(PROJECT, &workflows).unwrap().run
+        fixture.store.next_work(PROJECT, &workflows, at(0)).unwrap().run
     };
     let claim = |second, workflows: &[&str]| {
         let claimed = claim_by(fixture, at(second), "wkr_1", workflows, Suspects::Never);
@@ -408,7 +415,7 @@ fn runs_follow_their_workflow_to_another_limit(fixture: &Fixture<'_>) {
 
 fn without_room_there_is_no_next_work(fixture: &Fixture<'_>) {
     with_limit(fixture, limit("openai", 1));
-    let next = || fixture.store.next_work(PROJECT, &[text("w")]).unwrap().run;
+    let next = || fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().run;
     queue(fixture, 1, "run_1", "w", "global");
     queue(fixture, 2, "run_2", "w", "global");
     assert_eq!(next(), Some(at(1)));
@@ -453,7 +460,7 @@ fn claims_in_quick_succession_return_no_token_early(fixture: &Fixture<'_>) {
 
 fn the_next_work_waits_for_a_token(fixture: &Fixture<'_>) {
     with_limit(fixture, rate("mail", 1, 64));
-    let next = || fixture.store.next_work(PROJECT, &[text("w")]).unwrap().run;
+    let next = || fixture.store.next_work(PROJECT, &[text("w")], at(10)).unwrap().run;
     queue(fixture, 1, "run_1", "w", "global");
     queue(fixture, 2, "run_2", "w", "global");
     assert_eq!(fixture.claim(at(10)).len(), 1);
@@ -478,7 +485,7 @@ fn a_token_returns_a_period_after_the_start_of_an_early_claim(fixture: &Fixture<
     };
     let Answer::Claimed(early) = fixture.ok(at(10), command) else { unreachable!() };
     assert_eq!(ids(&early), ["run_1"]);
-    let token = fixture.store.next_work(PROJECT, &[text("w")]).unwrap().run.expect("a token returns");
+    let token = fixture.store.next_work(PROJECT, &[text("w")], at(10)).unwrap().run.expect("a token returns");
     assert!(token >= at(15 + 64), "{token}: a period after the claim, and not after the start");
     assert_eq!(fixture.claim(at(15 + 63)), Vec::new());
     assert_eq!(ids(&fixture.claim(token)), ["run_2"]);
@@ -495,6 +502,70 @@ fn clocks_that_differ_a_little_do_not_exceed_the_rate(fixture: &Fixture<'_>) {
     assert_eq!(claim_by(fixture, now, "wkr_1", &["w"], Suspects::Never).len(), 1);
     // The clock of the other is a second ahead, so less than a period has passed.
     assert_eq!(claim_by(fixture, at(11 + 64), "wkr_2", &["w"], Suspects::Never), Vec::new());
+}
+
+fn tokens_of_a_clock_that_was_ahead_return_within_a_period(fixture: &Fixture<'_>) {
+    with_limit(fixture, rate("mail", 2, 64));
+    for n in 1..=6 {
+        queue(fixture, n, &format!("run_{n}"), "w", "global");
+    }
+    let next = |now| fixture.store.next_work(PROJECT, &[text("w")], now).unwrap().run;
+    let year = 365 * 86_400;
+    assert_eq!(fixture.claim(at(year)).len(), 2);
+    for round in 0..2 {
+        // A claim is worth it, so that somebody notes from when on they count.
+        let now = 100 + 80 * round;
+        assert!(next(at(now)).is_some_and(|at| at <= self::at(now)), "{round}");
+        let claimed = fixture.claim(at(now)).len();
+        assert_eq!(claimed, 2 * usize::from(round == 1), "{round}: they count as taken now");
+        let token = next(at(now)).expect("they return");
+        assert!(token > at(now + 64) && token <= at(now + 66), "{round}: {token}");
+        assert_eq!(fixture.claim(at(now + 63)), Vec::new(), "{round}");
+    }
+    assert_eq!(fixture.claim(at(180 + 66)).len(), 2);
+    // A clock that is ahead by less than a period is no better.
+    for n in 7..=8 {
+        queue(fixture, 300, &format!("run_{n}"), "w", "global");
+    }
+    assert_eq!(fixture.claim(at(350)).len(), 2);
+    queue(fixture, 301, "run_9", "w", "global");
+    assert_eq!(fixture.claim(at(320)), Vec::new());
+    assert_eq!(fixture.claim(at(320 + 66)).len(), 1);
+}
+
+fn a_clock_that_stays_ahead_keeps_to_the_rate(fixture: &Fixture<'_>) {
+    let limits = [rate("mail", 2, 64)];
+    for id in ["wkr_1", "wkr_2"] {
+        register(fixture, at(0), worker(id, &limits, &[("w", Some("mail"))]));
+    }
+    for n in 1..=40 {
+        queue(fixture, n, &format!("run_{n:02}"), "w", "global");
+    }
+    let hour = 3_600;
+    let mut ahead = Vec::new();
+    for second in 100..300 {
+        let claimed = claim_by(fixture, at(second + hour), "wkr_1", &["w"], Suspects::Never).len();
+        ahead.extend(std::iter::repeat_n(second, claimed));
+        claim_by(fixture, at(second), "wkr_2", &["w"], Suspects::Never);
+    }
+    for pair in ahead.windows(3) {
+        assert!(pair[2] - pair[0] >= 64, "{ahead:?}");
+    }
+    assert!(ahead.len() >= 4, "{ahead:?}");
+}
+
+fn a_reset_returns_no_token(fixture: &Fixture<'_>) {
+    with_limit(fixture, rate("mail", 2, 64));
+    for n in 1..=4 {
+        queue(fixture, n, &format!("run_{n}"), "w", "global");
+    }
+    assert_eq!(fixture.claim(at(10)).len(), 2);
+    let values = Some(LimitSpec { rate: Some(2), per_us: Some(64_000_000), ..LimitSpec::default() });
+    for values in [values, None] {
+        fixture.ok(at(11), Command::SetLimit { project: text(PROJECT), name: text("mail"), values });
+        assert_eq!(fixture.claim(at(12)), Vec::new());
+    }
+    assert_eq!(fixture.claim(at(10 + 66)).len(), 2);
 }
 
 fn with_priority(fixture: &Fixture<'_>, second: i64, id: &str, priority: u8) {

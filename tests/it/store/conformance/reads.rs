@@ -102,15 +102,15 @@ fn the_next_wake_is_the_earliest_of_these_workflows(fixture: &Fixture<'_>) {
         fixture
             .create(at(0), NewRun { workflow: text(workflow), available_at: at(slot + 1), ..new_run(&id) });
     }
-    let wake = fixture.store.next_work(PROJECT, &[text("w"), text("v")]).unwrap();
+    let wake = fixture.store.next_work(PROJECT, &[text("w"), text("v")], at(0)).unwrap();
     assert_eq!(wake, NextWork { slot: Some(at(20)), run: Some(at(21)), suspect: None, has_held: false });
 }
 
 fn nothing_to_do_is_no_wake(fixture: &Fixture<'_>) {
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap(), NextWork::default());
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap(), NextWork::default());
     fixture.running(at(0), "run_1");
-    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")]).unwrap(), NextWork::default());
-    assert_eq!(fixture.store.next_work(PROJECT, &[]).unwrap(), NextWork::default());
+    assert_eq!(fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap(), NextWork::default());
+    assert_eq!(fixture.store.next_work(PROJECT, &[], at(0)).unwrap(), NextWork::default());
 }
 
 fn schedules_are_listed_by_id_page_by_page(fixture: &Fixture<'_>) {

@@ -712,7 +712,7 @@ fn another_project_sees_nothing(fixture: &Fixture<'_>) {
     let delete = Command::DeleteSchedule { project: text("other"), id: schedule.id.clone() };
     assert!(matches!(fixture.no(at(1), delete), Rejection::ScheduleNotFound(_)));
     assert_eq!(fixture.store.due("other", &[text("w")], at(100), 10).unwrap(), []);
-    assert_eq!(fixture.store.next_work("other", &[text("w")]).unwrap().slot, None);
+    assert_eq!(fixture.store.next_work("other", &[text("w")], at(0)).unwrap().slot, None);
     let same_key = NewSchedule { id: id("b"), project: text("other"), ..new_schedule("a", Some(at(60))) };
     let ids = fixture.upsert_ids(at(2), vec![same_key]);
     assert_eq!(ids, vec![id("b")]);
