@@ -60,9 +60,11 @@ async def set(
 ) -> None:
     """Set values of a limit, in place of those that the code declares, until they are reset.
 
-    Values that are not given stay as they are. A lower value cancels nothing: runs that are in
-    progress continue, and no further ones start until fewer are in progress. ``max`` may be 0,
-    which stops new starts.
+    Values that are not given stay as they are: those that an operator set before, and otherwise
+    those that the code declares, whatever it declares later. ``rate`` and ``per`` belong together:
+    if one of them is given, both are set. A lower value cancels nothing: runs that are in progress
+    continue, and no further ones start until fewer are in progress. ``max`` may be 0, which stops
+    new starts.
 
     :param name: that of the limit; a limit without a name has that of its workflow.
     :param per: seconds or ``timedelta``.

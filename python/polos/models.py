@@ -671,8 +671,11 @@ class LimitInfo:
     declared: Mapping[str, Any] = field(hash=False)
     """The values that the code declares: ``max``, ``per_key``, ``rate``, ``per``."""
 
+    set_values: Mapping[str, Any] = field(hash=False)
+    """Those of the values in effect that an operator set, under the same names."""
+
     overridden: bool
-    """Whether an operator set the values in effect (``limits.set``)."""
+    """Whether an operator set values (``limits.set``)."""
 
     declared_by: tuple[str, ...]
     """The applications whose live workers declare it. A limit that none declares, because the code
@@ -706,6 +709,11 @@ class LimitInfo:
             declared=declared,
             overridden=core["overridden"],
             declared_by=tuple(core["declared_by"]),
+            set_values={
+                name: value
+                for name, value in _limit_values(core["set_values"]).items()
+                if value is not None
+            },
             declared_differently=tuple(core["declared_differently"]),
             workflows=tuple(core["workflows"]),
             running=core["running"],

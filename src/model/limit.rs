@@ -101,7 +101,8 @@ pub struct Limit {
     /// The declaration that counts, as [`Declaration`] stores it; its specification is a
     /// [`LimitSpec`].
     pub declaration: Json,
-    /// Values that an operator set. They win until they are reset.
+    /// The values that an operator set, and only these. They win until they are reset. Either both
+    /// of the rate and its period are among them, or none.
     pub set: Option<LimitSpec>,
     /// The claims of the last period, for a limit with a rate.
     pub taken: TakenTokens,
@@ -116,10 +117,83 @@ impl Limit {
         declaration.and_then(|known| LimitSpec::parse(&known.spec)).unwrap_or_default()
     }
 
-    /// The values in effect.
+    /// The values in effect: those that an operator set, and the declared ones beside them.
     pub fn spec(&self) -> LimitSpec {
-        self.set.clone().unwrap_or_else(|| self.declared())
+        let declared = self.declared();
+        let Some(set) = &self.set else { return declared };
+        let paced = if set.rate.is_some() { set } else { &declared };
+        LimitSpec {
+            max: set.max.or(declared.max),
+            per_key: set.per_key.or(declared.per_key),
+            rate: paced.rate,
+            per_us: paced.per_us,
+        }
     }
+
+    /// The values that an operator has set after this change, which keeps those that it does not
+    /// give. A rate that is given without its period has the period in effect, and the other way
+    /// round; `None` if there is none.
+    pub fn after(&self, changes: &LimitSpec) -> Option<LimitSpec> {
+        let known = self.set.clone().unwrap_or_default();
+        let paced = match (changes.rate, changes.per_us) {
+            (None, None) => known.rate.zip(known.per_us),
+            (rate, per_us) => {
+                let current = self.spec();
+                Some(rate.or(current.rate).zip(per_us.or(current.per_us))?)
+            }
+        };
+        Some(LimitSpec {
+            max: changes.max.or(known.max),
+            per_key: changes.per_key.or(known.per_key),
+            rate: paced.map(|(rate, _)| rate),
+            per_us: paced.map(|(_, per_us)| per_us),
+        })
+    }
+
+    /// The values that an operator set, as stored. Earlier releases take them for all values in
+    /// effect, so these are there, with the names of those that were set.
+    pub fn stored_set(&self) -> Option<Json> {
+        let set = self.set.as_ref()?;
+        let names = [
+            set.max.map(|_| SetValue::Max),
+            set.per_key.map(|_| SetValue::PerKey),
+            set.rate.map(|_| SetValue::Rate),
+        ];
+        let stored = StoredSet { values: self.spec(), set: Some(names.into_iter().flatten().collect()) };
+        Some(serde_json::to_string(&stored).unwrap_or_default().into())
+    }
+
+    /// Parses what [`Self::stored_set`] gives.
+    pub fn parse_set(text: &str) -> Option<LimitSpec> {
+        let StoredSet { values, set } = serde_json::from_str(text).ok()?;
+        // An earlier release stored all of them.
+        let Some(set) = set else { return Some(values) };
+        let is_set = |name| set.contains(&name);
+        Some(LimitSpec {
+            max: values.max.filter(|_| is_set(SetValue::Max)),
+            per_key: values.per_key.filter(|_| is_set(SetValue::PerKey)),
+            rate: values.rate.filter(|_| is_set(SetValue::Rate)),
+            per_us: values.per_us.filter(|_| is_set(SetValue::Rate)),
+        })
+    }
+}
+
+/// See [`Limit::stored_set`].
+#[derive(Serialize, Deserialize)]
+struct StoredSet {
+    #[serde(flatten)]
+    values: LimitSpec,
+    #[serde(default)]
+    set: Option<Vec<SetValue>>,
+}
+
+/// A value that an operator set; `rate` stands for its period, too.
+#[derive(PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SetValue {
+    Max,
+    PerKey,
+    Rate,
 }
 
 /// A limit and its use, for people.

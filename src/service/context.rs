@@ -157,7 +157,7 @@ impl RequestContext {
             }
             Request::ListLimits { count_to } => limits::list(self, count_to),
             Request::DeleteLimit { name } => Ok(limits::delete(self, &name)),
-            Request::SetLimit { name, changes } => limits::set(self, &name, changes.as_ref()),
+            Request::SetLimit { name, changes } => Ok(limits::set(self, &name, changes.as_ref())),
             Request::ListCalendars {} => calendars::list(self),
             Request::GetCalendar { name } => calendars::get(self, &name),
             Request::SetCalendar { name, dates } => calendars::set(self, &name, &dates),

@@ -20,6 +20,7 @@ struct LimitResponse<'a> {
     declared: Values,
     overridden: bool,
     declared_by: BTreeSet<Arc<str>>,
+    set_values: Values,
     declared_differently: BTreeSet<Arc<str>>,
     workflows: &'a [Arc<str>],
     running: u64,
@@ -52,6 +53,7 @@ impl<'a> LimitResponse<'a> {
             declared: limit.declared().into(),
             overridden: limit.set.is_some(),
             declared_by: declared_by(status, live),
+            set_values: limit.set.clone().unwrap_or_default().into(),
             declared_differently: declared_differently(status, live),
             workflows: &status.workflows,
             running: status.running,
@@ -103,31 +105,9 @@ pub(super) fn list(context: &RequestContext, count_to: usize) -> Result<NextStep
 }
 
 /// Sets the given values of a limit and keeps its others, or goes back to the declared ones.
-pub(super) fn set(
-    context: &RequestContext,
-    name: &Arc<str>,
-    changes: Option<&LimitSpec>,
-) -> Result<NextStep, Error> {
-    let statuses = context.reads.limits(&context.project, 0, context.now())?;
-    let found = statuses.into_iter().find(|status| status.name == *name);
-    let status = found.ok_or_else(|| Error::LimitNotFound(name.to_string()))?;
-    let values = changes.map(|changes| {
-        let known = status.limit.spec();
-        LimitSpec {
-            max: changes.max.or(known.max),
-            per_key: changes.per_key.or(known.per_key),
-            rate: changes.rate.or(known.rate),
-            per_us: changes.per_us.or(known.per_us),
-        }
-    });
-    if let Some(values) = &values
-        && values.rate.is_some() != values.per_us.is_some()
-    {
-        return Err(Error::Argument(format!(
-            "the limit `{name}` has no rate yet: give both `rate` and `per`, its period"
-        )));
-    }
-    Ok(committed(Command::SetLimit { project: Arc::clone(&context.project), name: Arc::clone(name), values }))
+pub(super) fn set(context: &RequestContext, name: &Arc<str>, changes: Option<&LimitSpec>) -> NextStep {
+    let (project, name) = (Arc::clone(&context.project), Arc::clone(name));
+    committed(Command::SetLimit { project, name, values: changes.cloned() })
 }
 
 /// Deletes a limit that the code no longer declares.

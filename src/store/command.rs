@@ -217,18 +217,19 @@ pub enum Command {
         /// this code has not refused are claimed as well. Without it, no held run is claimed.
         codes: Option<Arc<Codes>>,
     },
-    /// Sets the values of a limit in place of the declared ones, or goes back to those. Answer:
-    /// [`Answer::Done`].
+    /// Sets values of a limit in place of the declared ones, beside those that were set before, or
+    /// goes back to the declared ones. Answer: [`Answer::Done`].
     ///
     /// Cancels nothing: with a lower limit, runs are claimed again when fewer of them are running.
     ///
-    /// Rejected as [`Rejection::LimitNotFound`].
+    /// Rejected as [`Rejection::LimitNotFound`], or as [`Rejection::Invalid`] if it sets a rate
+    /// without a period or a period without a rate, and the limit has no rate yet.
     SetLimit {
         /// Namespace.
         project: Arc<str>,
         /// The limit to change.
         name: Arc<str>,
-        /// The values; `None` for the declared ones.
+        /// The values to set; `None` to go back to all declared ones.
         values: Option<LimitSpec>,
     },
     /// Deletes a limit that the code no longer declares. Its workflows have no limit then, until

@@ -9,8 +9,8 @@ use crate::calendar::Timestamp;
 use crate::model::limit::TakenTokens;
 use crate::model::text::TextEnum;
 use crate::model::{
-    EventRecord, HookCall, Limit, LimitSpec, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId,
-    ScheduleStatus, StepRecord, StepState, StoredCalendar, StoredCounts, Token, WorkerId, WorkflowEntry,
+    EventRecord, HookCall, Limit, Origin, Peer, Run, RunId, RunState, Schedule, ScheduleId, ScheduleStatus,
+    StepRecord, StepState, StoredCalendar, StoredCounts, Token, WorkerId, WorkflowEntry,
 };
 use std::sync::Arc;
 
@@ -121,7 +121,7 @@ pub(super) trait RowReader {
     fn limit(&mut self) -> Result<Limit, Self::Error> {
         Ok(Limit {
             declaration: self.text()?,
-            set: self.optional_text()?.and_then(|text| LimitSpec::parse(&text)),
+            set: self.optional_text()?.and_then(|text| Limit::parse_set(&text)),
             taken: TakenTokens::parse(self.optional_text()?.as_deref()),
             updated_at: self.time()?,
         })

@@ -149,6 +149,40 @@ async def test_an_operators_value_survives_a_restart(client: PolosClient) -> Non
     assert (limit.max, limit.per_key, limit.overridden) == (4, 2, True)
 
 
+async def test_what_an_operator_does_not_set_follows_the_code(
+    client: PolosClient, command: Command
+) -> None:
+    async def nothing(ctx: Any) -> None: ...
+
+    async def deploy(limit: Limit) -> None:
+        with isolated_registry():
+            workflow(id="send", concurrency=limit)(nothing)
+            async with Worker(client, drain=0):
+                pass
+
+    await deploy(Limit("mail", 20, rate=100, per=60))
+    await limits.set(client, "mail", 5)
+    await limits.set(client, "mail", per_key=2)
+    await deploy(Limit("mail", 30, rate=10, per=60))
+    found = await limits.get(client, "mail")
+    assert (found.max, found.per_key, found.rate, found.per) == (5, 2, 10, timedelta(minutes=1))
+    assert found.set_values == {"max": 5, "per_key": 2}
+    shown = await asyncio.to_thread(command, "limits", "list")
+    assert "5 at once, 2 per key, 10 in 60 s (declared: 30 at once" in shown.out
+    assert "; set: 5 at once, 2 per key)" in shown.out
+    shown = await asyncio.to_thread(command, "limits", "show", "mail")
+    assert "set values  5 at once, 2 per key" in shown.out
+    shown = await asyncio.to_thread(command, "doctor")
+    assert "set by an operator: 5 at once, 2 per key" in shown.out
+    await limits.set(client, "mail", rate=3)
+    await deploy(Limit("mail", 30, rate=1, per=1))
+    found = await limits.get(client, "mail")
+    assert (found.rate, found.per) == (3, timedelta(minutes=1)), "three a second was never meant"
+    await limits.reset(client, "mail")
+    found = await limits.get(client, "mail")
+    assert (found.max, found.rate, found.overridden, found.set_values) == (30, 1, False, {})
+
+
 async def test_of_two_programs_the_last_declaration_counts_and_the_others_are_named(
     client: PolosClient, database: Any, command: Command, caplog: pytest.LogCaptureFixture
 ) -> None:

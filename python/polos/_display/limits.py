@@ -12,12 +12,20 @@ if TYPE_CHECKING:
 
     from polos.models import LimitInfo, Run
 
-__all__ = ["described_values", "limit_wait"]
+__all__ = ["described_values", "limit_wait", "override_text"]
 
 
 def described_values(limit: LimitInfo) -> str:
     """Return the values in effect, such as ``20 at once, 1 per key``."""
     return described((name, getattr(limit, name)) for name in ("max", "per_key", "rate", "per"))
+
+
+def override_text(limit: LimitInfo) -> str:
+    """Say that an operator set values of a limit, and which, unless these are all of them."""
+    set_values = described(limit.set_values.items())
+    if set_values == described_values(limit):
+        return "set by an operator"
+    return f"set by an operator: {set_values}"
 
 
 def limit_wait(run: Run, known: Iterable[LimitInfo], now: datetime) -> str | None:

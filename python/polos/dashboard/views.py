@@ -15,7 +15,7 @@ from polos._core.instants import to_micros
 from polos._core.real_datetime import date, datetime
 from polos._core.slot_spec import described_spec, slot_spec
 from polos._display.cron import cron_text
-from polos._display.limits import described_values, limit_wait
+from polos._display.limits import described_values, limit_wait, override_text
 from polos._validate.formatting import shown
 from polos._validate.limits import described
 from polos.client import PolosClient
@@ -423,11 +423,13 @@ class LimitRow:
     info: LimitInfo
     values: str
     declared: str
+    override: str
 
     @classmethod
     def of(cls, limit: LimitInfo) -> LimitRow:
         """Compute the display values."""
-        return cls(limit, described_values(limit), described(limit.declared.items()))
+        declared = described(limit.declared.items())
+        return cls(limit, described_values(limit), declared, override_text(limit))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ use super::read::each;
 use super::rows::{Args, Columns, limit_to_sql};
 use super::write_back::WriteBack;
 use crate::calendar::Timestamp;
-use crate::model::{ClaimRules, Limit, LimitSpec, LimitStatus, WantedCalls};
+use crate::model::{ClaimRules, Limit, LimitStatus, WantedCalls};
 use crate::store::limits::{KEYS_MAX, Room, WorkflowRow, walked};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::Tables;
@@ -127,7 +127,7 @@ impl WriteBack<'_> {
         args.texts(changed.iter().map(|(project, ..)| *project));
         args.texts(changed.iter().map(|(_, name, _)| *name));
         args.texts(changed.iter().map(|(.., limit)| &*limit.declaration));
-        args.shared_texts(changed.iter().map(|(.., limit)| limit.set.as_ref().map(LimitSpec::to_json)));
+        args.shared_texts(changed.iter().map(|(.., limit)| limit.stored_set()));
         args.shared_texts(changed.iter().map(|(.., limit)| limit.taken.to_json()));
         args.ints(changed.iter().map(|(.., limit)| limit.updated_at.as_micros()));
         self.add(queries::UPSERT_LIMITS, args);

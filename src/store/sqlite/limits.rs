@@ -11,6 +11,7 @@ use crate::model::{
 };
 use crate::store::row_reader::RowReader;
 use crate::store::tables::declarations::{self, LiveDeclarations};
+use crate::store::tables::limits::set_values;
 use crate::store::{Answer, Rejection};
 use rusqlite::{Result, params};
 use std::sync::Arc;
@@ -110,10 +111,11 @@ impl Batch<'_> {
         name: &Arc<str>,
         values: Option<&LimitSpec>,
     ) -> Applied {
-        let (now, values) = (self.now(), values.map(LimitSpec::to_json));
-        if self.run(queries::SET_LIMIT, params![project, name, values, now])? == 0 {
-            return Err(Rejection::LimitNotFound(Arc::clone(name)).into());
-        }
+        let now = self.now();
+        let stored = self.one(queries::LIMIT, params![project, name], |row| Columns::of(row).limit())?;
+        let mut limit = stored.ok_or_else(|| Rejection::LimitNotFound(Arc::clone(name)))?;
+        limit.set = set_values(name, &limit, values)?;
+        self.run(queries::SET_LIMIT, params![project, name, limit.stored_set(), now])?;
         Ok(Answer::Done)
     }
 

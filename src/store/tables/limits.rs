@@ -152,11 +152,12 @@ impl Tables {
         values: Option<&LimitSpec>,
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
-        if self.limits.get(project, name).is_none_or(Option::is_none) {
+        let Some(Some(limit)) = self.limits.get(project, name) else {
             return Err(Rejection::LimitNotFound(Arc::clone(name)));
-        }
+        };
+        let set = set_values(name, limit, values)?;
         self.edit_limit(project, name, |limit| {
-            limit.set = values.cloned();
+            limit.set = set;
             limit.updated_at = now;
         });
         Ok(Answer::Done)
@@ -208,5 +209,20 @@ impl Tables {
                 }
             })
             .collect()
+    }
+}
+
+/// What an operator has set after this change.
+pub(in crate::store) fn set_values(
+    name: &str,
+    limit: &Limit,
+    changes: Option<&LimitSpec>,
+) -> Result<Option<LimitSpec>, Rejection> {
+    let Some(changes) = changes else { return Ok(None) };
+    match limit.after(changes) {
+        Some(set) => Ok(Some(set)),
+        None => Err(Rejection::Invalid(format!(
+            "the limit `{name}` has no rate yet: give both `rate` and `per`, its period"
+        ))),
     }
 }

@@ -20,7 +20,7 @@ mod completion_print;
 pub(in crate::store) mod declarations;
 mod events;
 pub(in crate::store) mod hook_calls;
-mod limits;
+pub(in crate::store) mod limits;
 mod new_runs;
 mod prune;
 mod read;

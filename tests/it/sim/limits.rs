@@ -113,7 +113,11 @@ impl Limits {
             if status.limit.set.as_ref() != expected {
                 return Some(format!("an operator set {expected:?}, and stored is {:?}", status.limit));
             }
-            let values = expected.cloned().unwrap_or_else(|| status.limit.declared());
+            let declared = status.limit.declared();
+            let values = expected.map_or_else(|| declared.clone(), |set| in_effect(set, &declared));
+            if status.limit.spec() != values {
+                return Some(format!("in effect are {:?} and not {values:?}", status.limit.spec()));
+            }
             let former = self.values.insert(Arc::clone(&status.name), values.clone());
             if former != Some(values) {
                 self.changed_at = truth;
@@ -179,18 +183,27 @@ impl Limits {
     }
 }
 
+/// The values in effect of a limit of which these are set.
+fn in_effect(set: &LimitSpec, declared: &LimitSpec) -> LimitSpec {
+    let (rate, per_us) =
+        if set.rate.is_some() { (set.rate, set.per_us) } else { (declared.rate, declared.per_us) };
+    LimitSpec { max: set.max.or(declared.max), per_key: set.per_key.or(declared.per_key), rate, per_us }
+}
+
 impl World {
     /// An operator sets a limit, or goes back to the declared values.
     pub fn set_limit(&mut self) {
         let is_reset = self.rng.chance(350);
         let number = |rng: &mut Rng, low, high| u32::try_from(rng.range(low, high)).unwrap();
         let (name, values) = if self.rng.chance(600) {
-            let max = Some(number(&mut self.rng, 0, 5));
-            ("shared", LimitSpec { max, per_key: Some(number(&mut self.rng, 1, 3)), ..LimitSpec::default() })
+            let max = self.rng.chance(700).then(|| number(&mut self.rng, 0, 5));
+            let per_key = self.rng.chance(500).then(|| number(&mut self.rng, 1, 3));
+            ("shared", LimitSpec { max, per_key, ..LimitSpec::default() })
         } else {
-            let rate = Some(number(&mut self.rng, 1, 10));
-            let per_us = Some(self.rng.range(20, 60) * SECOND);
-            ("paced", LimitSpec { rate, per_us, ..LimitSpec::default() })
+            let max = self.rng.chance(300).then(|| number(&mut self.rng, 1, 8));
+            let rate = self.rng.chance(700).then(|| number(&mut self.rng, 1, 10));
+            let per_us = self.rng.chance(500).then(|| self.rng.range(20, 60) * SECOND);
+            ("paced", LimitSpec { max, rate, per_us, ..LimitSpec::default() })
         };
         let values = (!is_reset).then_some(values);
         self.ask(Command::SetLimit { project: PROJECT.into(), name: name.into(), values });
@@ -276,7 +289,16 @@ impl Checks {
         let truth = self.truth;
         if let Command::SetLimit { name, values, .. } = command {
             match values {
-                Some(values) => _ = limits.set.insert(Arc::clone(name), values.clone()),
+                Some(values) => {
+                    let current = limits.values_of(name);
+                    let set = limits.set.entry(Arc::clone(name)).or_default();
+                    set.max = values.max.or(set.max);
+                    set.per_key = values.per_key.or(set.per_key);
+                    if values.rate.is_some() || values.per_us.is_some() {
+                        set.rate = values.rate.or(current.rate);
+                        set.per_us = values.per_us.or(current.per_us);
+                    }
+                }
                 None => _ = limits.set.remove(name),
             }
             self.count_event("set a limit");

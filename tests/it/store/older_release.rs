@@ -4,7 +4,8 @@ use super::conformance::owners::{OWNER, enter, found, leave, protected, report, 
 use super::fixture::{Fixture, PROJECT, at, everything, missed, new_schedule, new_worker, tags, text};
 use polos::model::schedule::stored_tags;
 use polos::model::{
-    LedgerLine, NewSchedule, Reconciliation, ScheduleLabel, ScheduleStatus, SlotOutcome, WorkerEntry,
+    DeclaredLimit, LedgerLine, LimitSpec, NewSchedule, Reconciliation, ScheduleLabel, ScheduleStatus,
+    SlotOutcome, WorkerEntry,
 };
 use polos::store::{Command, Patch, ScheduleFilter, Store};
 
@@ -124,13 +125,33 @@ fn outcomes_that_an_older_release_writes_are_counted(older: &Older<'_>) {
     assert_eq!((counted.ran_count(), counted.counts.skipped, counted.counts.missed), (2, 2, 3));
 }
 
-const CASES: [fn(&Older<'_>); 6] = [
+fn values_that_an_older_release_set_stay(older: &Older<'_>) {
+    let fixture = &older.fixture;
+    let spec = |max, rate| LimitSpec { max: Some(max), rate, per_us: rate.map(|_| 60), per_key: None };
+    let declare = |spec| {
+        let limits = vec![DeclaredLimit { name: text("mail"), spec }];
+        enter(fixture, 1, WorkerEntry { limits, ..new_worker("wkr_1") });
+    };
+    declare(spec(9, Some(100)));
+    (older.execute)(
+        "UPDATE run_limit SET set_values = '{\"max\":5,\"rate\":50,\"per_us\":60}' WHERE name = 'mail'",
+    );
+    declare(spec(8, Some(10)));
+    let shown = || fixture.store.limits(PROJECT, 1, at(2)).unwrap().remove(0).limit;
+    assert_eq!((shown().spec(), shown().set), (spec(5, Some(50)), Some(spec(5, Some(50)))));
+    let values = Some(spec(3, None));
+    fixture.ok(at(3), Command::SetLimit { project: text(PROJECT), name: text("mail"), values });
+    assert_eq!(shown().spec(), spec(3, Some(50)));
+}
+
+const CASES: [fn(&Older<'_>); 7] = [
     an_upgrade_renames_and_retires_nothing,
     a_name_that_another_program_had_too_takes_nothing_of_it,
     an_application_that_keeps_its_name_retires_nothing_at_once,
     a_worker_of_an_older_release_protects_its_workflows,
     tags_outlive_what_an_older_release_writes,
     outcomes_that_an_older_release_writes_are_counted,
+    values_that_an_older_release_set_stay,
 ];
 
 fn check(store: &dyn Store, case: fn(&Older<'_>), execute: &dyn Fn(&str)) {

@@ -15,7 +15,7 @@ import typer
 
 import polos
 from polos import _polos, calendars, limits, runs, schedules, workers
-from polos._display.limits import described_values
+from polos._display.limits import described_values, override_text
 from polos._overview import stuck_parents
 from polos._validate.limits import described
 from polos.cli.ui.console import out, out_json, plain, styled, width
@@ -461,7 +461,7 @@ def _limits(known: list[LimitInfo], view: Overview) -> Iterator[Finding]:
                 "with older code are gone",
             )
         text = f"`{limit.name}` ({described_values(limit)}"
-        text += "; set by an operator)" if limit.overridden else ")"
+        text += f"; {override_text(limit)})" if limit.overridden else ")"
         waits = None if limit.queued_since is None else view.now - limit.queued_since
         if waits is not None and waits > _LONG_QUEUED:
             yield warning(

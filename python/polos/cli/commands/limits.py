@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from polos import limits
-from polos._display.limits import described_values
+from polos._display.limits import described_values, override_text
 from polos._validate.limits import described
 from polos.cli.ui.console import out, out_json, say, styled
 from polos.cli.ui.json import limit_json
@@ -52,7 +52,9 @@ def list_(as_json: Json = False, database: Database = None, project: Project = "
 def _row(limit: LimitInfo) -> Row:
     values = described_values(limit)
     if limit.overridden:
-        values += f" (declared: {described(limit.declared.items())})"
+        declared = f"declared: {described(limit.declared.items())}"
+        set_values = override_text(limit).removeprefix("set by an operator")
+        values += f" ({declared}; set{set_values})" if set_values else f" ({declared})"
     return [
         Cell(limit.name),
         Cell(values),
@@ -88,6 +90,7 @@ def show(
                 if limit.overridden
                 else None,
             ),
+            ("set values", described(limit.set_values.items()) if limit.overridden else None),
             ("declared", described(limit.declared.items())),
             ("live apps", ", ".join(limit.declared_by) or _UNDECLARED.format(limit.name)),
             ("not counted", f"the declarations of live workers of {others}" if others else None),

@@ -112,6 +112,10 @@ def limit_json(limit: LimitInfo) -> dict[str, Any]:
         "declared": {**limit.declared, "per": seconds(limit.declared["per"])},
         "overridden": limit.overridden,
         "declared_by": list(limit.declared_by),
+        "set_values": {
+            name: seconds(value) if name == "per" else value
+            for name, value in limit.set_values.items()
+        },
         "declared_differently": list(limit.declared_differently),
         "workflows": list(limit.workflows),
         "running": limit.running,

@@ -27,6 +27,10 @@ cases! {
     a_lower_limit_cancels_nothing,
     a_changed_limit_counts_at_once,
     an_operators_values_win_until_they_are_reset,
+    what_an_operator_does_not_set_follows_the_code,
+    two_operators_lose_no_change,
+    a_rate_and_its_period_are_set_together,
+    a_rate_without_a_period_is_rejected,
     an_unknown_limit_is_rejected,
     the_newest_declaration_of_a_limit_counts,
     runs_follow_their_workflow_to_another_limit,
@@ -373,6 +377,74 @@ fn an_operators_values_win_until_they_are_reset(fixture: &Fixture<'_>) {
     set(fixture, at(3), "openai", None).unwrap();
     let shown = status(fixture, at(4)).limit;
     assert_eq!((shown.spec().max, shown.set), (Some(3), None));
+}
+
+fn spec(max: u32, rate: u32, seconds: i64) -> LimitSpec {
+    LimitSpec { max: Some(max), rate: Some(rate), per_us: Some(seconds * 1_000_000), per_key: None }
+}
+
+fn declare(fixture: &Fixture<'_>, name: &str, spec: LimitSpec) {
+    with_limit(fixture, DeclaredLimit { name: text(name), spec });
+}
+
+fn change(fixture: &Fixture<'_>, name: &str, values: LimitSpec) -> Result<Answer, Rejection> {
+    fixture
+        .try_one(at(1), Command::SetLimit { project: text(PROJECT), name: text(name), values: Some(values) })
+}
+
+fn what_an_operator_does_not_set_follows_the_code(fixture: &Fixture<'_>) {
+    declare(fixture, "mail", spec(20, 100, 60));
+    set(fixture, at(1), "mail", Some(5)).unwrap();
+    declare(fixture, "mail", spec(30, 10, 30));
+    assert_eq!(status(fixture, at(2)).limit.spec(), spec(5, 10, 30), "the provider lowered the rate");
+    let shown = status(fixture, at(2)).limit;
+    assert_eq!(shown.set, Some(LimitSpec { max: Some(5), ..LimitSpec::default() }));
+    // Claims keep to it.
+    for n in 1..=20 {
+        queue(fixture, 2, &format!("run_{n}"), "w", "global");
+    }
+    let mut claimed = 0;
+    for _ in 0..4 {
+        let runs = fixture.claim(at(3));
+        claimed += runs.len();
+        assert!(runs.len() <= 5);
+        runs.iter().for_each(|claimed| _ = fixture.end(at(3), &claimed.run.id, succeeded()));
+    }
+    assert_eq!(claimed, 10);
+}
+
+fn two_operators_lose_no_change(fixture: &Fixture<'_>) {
+    declare(fixture, "mail", spec(20, 100, 60));
+    set(fixture, at(1), "mail", Some(5)).unwrap();
+    change(fixture, "mail", LimitSpec { per_key: Some(2), ..LimitSpec::default() }).unwrap();
+    change(fixture, "mail", LimitSpec { rate: Some(7), ..LimitSpec::default() }).unwrap();
+    let expected = LimitSpec { per_key: Some(2), ..spec(5, 7, 60) };
+    assert_eq!(status(fixture, at(2)).limit.spec(), expected);
+    set(fixture, at(3), "mail", None).unwrap();
+    assert_eq!(status(fixture, at(4)).limit.spec(), spec(20, 100, 60));
+}
+
+fn a_rate_and_its_period_are_set_together(fixture: &Fixture<'_>) {
+    declare(fixture, "mail", spec(20, 100, 60));
+    change(fixture, "mail", LimitSpec { rate: Some(7), ..LimitSpec::default() }).unwrap();
+    declare(fixture, "mail", spec(20, 2, 1));
+    assert_eq!(status(fixture, at(2)).limit.spec(), spec(20, 7, 60), "7 a second was never meant");
+    change(fixture, "mail", LimitSpec { per_us: Some(90_000_000), ..LimitSpec::default() }).unwrap();
+    assert_eq!(status(fixture, at(2)).limit.spec(), spec(20, 7, 90));
+}
+
+fn a_rate_without_a_period_is_rejected(fixture: &Fixture<'_>) {
+    with_limit(fixture, limit("openai", 2));
+    for values in [(Some(7), None), (None, Some(1_000_000))] {
+        let values = LimitSpec { rate: values.0, per_us: values.1, ..LimitSpec::default() };
+        let refused = change(fixture, "openai", values);
+        assert!(
+            matches!(&refused, Err(Rejection::Invalid(text)) if text.contains("give both")),
+            "{refused:?}"
+        );
+    }
+    let shown = status(fixture, at(4)).limit;
+    assert_eq!((shown.spec().max, shown.set), (Some(2), None));
 }
 
 fn an_unknown_limit_is_rejected(fixture: &Fixture<'_>) {
