@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
 
     from polos.client import PolosClient
-    from polos.models import LimitInfo
+    from polos.models import LimitInfo, Run
 
 __all__ = ["Limit", "delete", "get", "list", "reset", "set", "sync"]
 
@@ -35,18 +35,34 @@ async def list(client: PolosClient) -> builtins.list[LimitInfo]:
     return [LimitInfo._from_core(item) for item in found]
 
 
-async def get(client: PolosClient, name: str) -> LimitInfo:
+async def get(client: PolosClient, name: str, *, key: str | None = None) -> LimitInfo:
     """Return one limit with its use.
 
     :param name: that of the limit; a limit without a name has that of its workflow.
+    :param key: counts the runs in progress that have this key, too: ``running_of_key``.
 
     Raises :class:`LimitNotFoundError`.
     """
+    from polos.models import LimitInfo
+
     name = check_identifier("limits.get, name", name)
-    for limit in await list(client):
-        if limit.name == name:
-            return limit
+    if key is not None:
+        check_identifier("limits.get, key", key)
+    found = await checked_client(client)._ask(requests.list_limits(_COUNT_TO, key=key))
+    for item in found:
+        if item["name"] == name:
+            return LimitInfo._from_core(item)
     raise LimitNotFoundError(f"there is no limit `{name}`")
+
+
+async def _of_run(client: PolosClient, run: Run) -> builtins.list[LimitInfo]:
+    """Return the limit of a run that has not started or waits, with the use of the run's key."""
+    from polos.models import LimitInfo
+
+    if run.status not in ("queued", "waiting"):
+        return []
+    asked = requests.list_limits(_COUNT_TO, run.workflow, run.key)
+    return [LimitInfo._from_core(item) for item in await checked_client(client)._ask(asked)]
 
 
 async def set(
@@ -124,5 +140,6 @@ class sync:
     delete = staticmethod(blocking(delete))
     list = staticmethod(blocking(list))
     get = staticmethod(blocking(get))
+    _of_run = staticmethod(blocking(_of_run))
     set = staticmethod(blocking(set))
     reset = staticmethod(blocking(reset))

@@ -369,7 +369,11 @@ class Run(Shown):
     """Why it waits, if known."""
 
     due_at: datetime | None = None
-    """When it may start, while it is queued; later than ``created_at`` for a delayed run."""
+    """When it may start, while it is queued; later than ``created_at`` for a delayed run.
+
+    While it is waiting, when it continues at the latest, or since when it could; ``None`` if only
+    an event or another run ends the wait.
+    """
 
     progress: Progress | None = None
     """What its handler last reported with ``ctx.progress``, if anything."""
@@ -691,6 +695,15 @@ class LimitInfo:
     running: int
     """The number of its runs that are in progress."""
 
+    running_of_key: int | None
+    """Of these, the number with the key for which ``limits.get`` was asked."""
+
+    starts_left: int | None
+    """How many runs may start or resume now, as far as ``rate`` decides that; ``None`` without."""
+
+    next_start_at: datetime | None
+    """When the next one may, in UTC, if ``starts_left`` is 0."""
+
     queued: int
     """The number of its runs that are due and not in progress. Counting stops at 100,000."""
 
@@ -703,7 +716,7 @@ class LimitInfo:
     @classmethod
     def _from_core(cls, core: Mapping[str, Any]) -> Self:
         declared = _limit_values(core["declared"])
-        since = core["queued_since"]
+        since, next_start = core["queued_since"], core["next_start_at"]
         return cls(
             name=core["name"],
             declared=declared,
@@ -717,6 +730,9 @@ class LimitInfo:
             declared_differently=tuple(core["declared_differently"]),
             workflows=tuple(core["workflows"]),
             running=core["running"],
+            running_of_key=core["running_of_key"],
+            starts_left=core["starts_left"],
+            next_start_at=None if next_start is None else _known(next_start, timezone.utc),
             queued=core["queued"],
             queued_since=None if since is None else _known(since, timezone.utc),
             updated_at=_known(core["updated_at"], timezone.utc),

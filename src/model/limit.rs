@@ -130,6 +130,17 @@ impl Limit {
         }
     }
 
+    /// How many runs may start now as far as the rate decides that, and if none, when the next one
+    /// may; `None` without a rate.
+    pub fn starts(&self, now: Timestamp) -> Option<(u32, Option<Timestamp>)> {
+        let spec = self.spec();
+        let (rate, per_us) = spec.rate.zip(spec.per_us)?;
+        let mut taken = self.taken.clone();
+        taken.settle(now, per_us);
+        let left = taken.left(now, rate, per_us);
+        Some((left, (left == 0).then(|| taken.next(now, rate, per_us))))
+    }
+
     /// The values that an operator has set after this change, which keeps those that it does not
     /// give. A rate that is given without its period has the period in effect, and the other way
     /// round; `None` if there is none.

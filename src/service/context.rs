@@ -155,7 +155,9 @@ impl RequestContext {
             Request::PreviousResult { schedule_id, before } => {
                 runs::previous_result(self, &schedule_id, &before)
             }
-            Request::ListLimits { count_to } => limits::list(self, count_to),
+            Request::ListLimits { count_to, workflow, key } => {
+                limits::list(self, count_to, workflow.as_ref(), key.as_deref())
+            }
             Request::DeleteLimit { name } => Ok(limits::delete(self, &name)),
             Request::SetLimit { name, changes } => Ok(limits::set(self, &name, changes.as_ref())),
             Request::ListCalendars {} => calendars::list(self),

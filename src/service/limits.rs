@@ -24,6 +24,9 @@ struct LimitResponse<'a> {
     declared_differently: BTreeSet<Arc<str>>,
     workflows: &'a [Arc<str>],
     running: u64,
+    running_of_key: Option<u64>,
+    starts_left: Option<u32>,
+    next_start_at: Option<Timestamp>,
     queued: u64,
     queued_since: Option<Timestamp>,
     updated_at: Timestamp,
@@ -45,8 +48,14 @@ impl From<LimitSpec> for Values {
 }
 
 impl<'a> LimitResponse<'a> {
-    fn new(status: &'a LimitStatus, live: &[LiveDeclarations]) -> Self {
+    fn new(
+        status: &'a LimitStatus,
+        live: &[LiveDeclarations],
+        running_of_key: Option<u64>,
+        now: Timestamp,
+    ) -> Self {
         let limit = &status.limit;
+        let (starts_left, next_start_at) = limit.starts(now).unzip();
         Self {
             name: &status.name,
             values: limit.spec().into(),
@@ -57,6 +66,9 @@ impl<'a> LimitResponse<'a> {
             declared_differently: declared_differently(status, live),
             workflows: &status.workflows,
             running: status.running,
+            running_of_key,
+            starts_left,
+            next_start_at: next_start_at.flatten(),
             queued: status.queued,
             queued_since: status.oldest,
             updated_at: limit.updated_at,
@@ -96,11 +108,22 @@ fn declared_differently(status: &LimitStatus, live: &[LiveDeclarations]) -> BTre
     others.map(|worker| Arc::clone(&worker.app)).collect()
 }
 
-/// Lists all limits with their use.
-pub(super) fn list(context: &RequestContext, count_to: usize) -> Result<NextStep, Error> {
-    let statuses = context.reads.limits(&context.project, count_to, context.now())?;
-    let live: Vec<_> = context.reads.peers(&context.project)?.iter().map(LiveDeclarations::of).collect();
-    let views: Vec<_> = statuses.iter().map(|status| LimitResponse::new(status, &live)).collect();
+/// Lists all limits with their use, or those of one workflow; of a key, too.
+pub(super) fn list(
+    context: &RequestContext,
+    count_to: usize,
+    workflow: Option<&Arc<str>>,
+    key: Option<&str>,
+) -> Result<NextStep, Error> {
+    let (project, now) = (&context.project, context.now());
+    let mut statuses = context.reads.limits(project, count_to, now)?;
+    statuses.retain(|status| workflow.is_none_or(|workflow| status.workflows.contains(workflow)));
+    let live: Vec<_> = context.reads.peers(project)?.iter().map(LiveDeclarations::of).collect();
+    let mut views = Vec::with_capacity(statuses.len());
+    for status in &statuses {
+        let of_key = key.map(|key| context.reads.running_with_key(project, &status.name, key)).transpose()?;
+        views.push(LimitResponse::new(status, &live, of_key, now));
+    }
     Ok(NextStep::Answered(to_json(&views)))
 }
 

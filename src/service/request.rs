@@ -240,9 +240,13 @@ pub enum Request {
         schedule_id: String,
         before: String,
     },
-    /// Lists limits; counts the runs that wait for one up to `count_to`.
+    /// Lists limits, or only that of a workflow; counts the runs that wait for one up to
+    /// `count_to`.
     ListLimits {
         count_to: usize,
+        workflow: Option<Arc<str>>,
+        /// Counts the running runs with this key, too.
+        key: Option<String>,
     },
     /// Sets values of a limit; without `changes`, goes back to the declared ones.
     SetLimit {

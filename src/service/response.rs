@@ -256,7 +256,9 @@ impl<'a> RunResponse<'a> {
             progress: run.progress.as_deref().and_then(raw),
             worker: run.worker.as_ref().map(crate::model::WorkerId::as_str),
             created_at: run.created_at,
-            due_at: (run.state == RunState::Queued).then_some(run.available_at),
+            due_at: matches!(run.state, RunState::Queued | RunState::Waiting)
+                .then_some(run.available_at)
+                .filter(|at| *at < NO_DEADLINE),
             started_at: run.started_at,
             finished_at: run.finished_at,
             result: run.result.as_deref(),

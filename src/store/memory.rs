@@ -180,6 +180,10 @@ impl StoreReads for MemoryStore {
         Ok(self.tables.lock().runs_with_keys(project, workflow, keys, limit))
     }
 
+    fn running_with_key(&self, project: &str, limit: &str, key: &str) -> Result<u64, StoreError> {
+        Ok(self.tables.lock().running_with_key(project, limit, key))
+    }
+
     fn run_with_event(
         &self,
         project: &str,

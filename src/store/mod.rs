@@ -199,6 +199,9 @@ pub trait StoreReads: Send + Sync + 'static {
     /// up to `count_to`.
     fn limits(&self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>, StoreError>;
 
+    /// Number of running runs of the limit with this key.
+    fn running_with_key(&self, project: &str, limit: &str, key: &str) -> Result<u64, StoreError>;
+
     /// The stored calendars with these names that exist, or all, by name.
     fn calendars(&self, project: &str, names: Option<&[Arc<str>]>)
     -> Result<Vec<StoredCalendar>, StoreError>;

@@ -522,6 +522,82 @@ async def test_the_command_line_lists_sets_and_resets(
     assert "give both `rate` and `per`" in rate.err
 
 
+async def test_what_a_run_waits_for_is_exact(
+    command: Command, client: PolosClient, eventually: Any
+) -> None:
+    async def waits_for(handle: Any) -> str:
+        shown = await asyncio.to_thread(command, "runs", "show", handle.id)
+        found: list[str] = [line for line in shown.out.splitlines() if line.startswith("waits for")]
+        return " ".join(" ".join(found).split())
+
+    with isolated_registry():
+        handlers = Handlers()
+
+        @workflow(id="ask", concurrency=Limit("openai", per_key=1))
+        async def ask(ctx: Any) -> None:
+            await handlers("ask")
+
+        @workflow(id="send", concurrency=Limit("mail", rate=1, per=3600))
+        async def send(ctx: Any) -> None: ...
+
+        async with Worker(client, drain=0):
+            await ask.invoke(client, key="ada")
+            await eventually(lambda: handlers.started == 1)
+            second = await ask.invoke(client, key="ada")
+            assert "room for its key under the limit `openai` (1 per key)" in await waits_for(
+                second
+            )
+            assert "1 with key `ada` in progress" in await waits_for(second)
+            found = await limits.get(client, "openai", key="ada")
+            assert (found.running, found.running_of_key) == (1, 1)
+            await (await send.invoke(client)).result()
+            third = await send.invoke(client)
+            assert "none is left in this period, the next one comes in 3," in await waits_for(third)
+            found = await limits.get(client, "mail")
+            assert (found.starts_left, found.next_start_at is not None) == (0, True)
+            await runs.cancel(client, third.id)
+            handlers.end(2)
+            await second.result()
+        # No worker is alive, and the limits have room.
+        for lone in (await ask.invoke(client, key="bob"), await ask.invoke(client, key="ada")):
+            assert await waits_for(lone) == ""
+
+
+async def test_a_parked_run_that_is_due_says_what_it_waits_for(
+    command: Command, client: PolosClient, eventually: Any
+) -> None:
+    handlers = Handlers()
+    limit = Limit("one", 1)
+
+    @workflow(id="nap", concurrency=limit)
+    async def nap(ctx: Any) -> str | None:
+        answer: str | None = await ctx.step.wait_event("go")
+        return answer
+
+    @workflow(id="hold", concurrency=limit)
+    async def hold(ctx: Any) -> None:
+        await handlers("hold")
+
+    async with Worker(client):
+        parked = await nap.invoke(client)
+
+        async def is_parked() -> bool:
+            return bool(await parked.status() == "waiting")
+
+        await eventually(is_parked)
+        holding = await hold.invoke(client)
+        await eventually(lambda: handlers.started == 1)
+        shown = await asyncio.to_thread(command, "runs", "show", parked.id)
+        assert "under the limit" not in shown.out, "it waits for the event"
+        assert (await runs.get(client, parked.id)).due_at is None
+        assert await runs.send(client, parked.id, "go", "gone")
+        shown = await asyncio.to_thread(command, "runs", "show", parked.id)
+        assert "room under the limit `one` (1 at once): 1 in progress" in shown.out
+        handlers.end()
+        await holding.result()
+        assert await parked.result() == "gone"
+
+
 async def test_doctor_names_limits_that_hold_runs_back(
     command: Command, client: PolosClient, eventually: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

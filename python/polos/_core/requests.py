@@ -444,9 +444,14 @@ def previous_result(schedule_id: str, before: str) -> Request[Answer | None]:
 # --- the project -----------------------------------------------------------------------------
 
 
-def list_limits(count_to: int) -> Request[list[Answer]]:
-    """Read the limits; count the runs that wait for one up to ``count_to``."""
-    return _read("list_limits", count_to=count_to)
+def list_limits(
+    count_to: int, workflow: str | None = None, key: str | None = None
+) -> Request[list[Answer]]:
+    """Read the limits, or that of a workflow; count the runs that wait for one up to ``count_to``.
+
+    With a key, the runs in progress that have it are counted, too.
+    """
+    return _read("list_limits", count_to=count_to, workflow=workflow, key=key)
 
 
 def list_calendars() -> Request[list[Answer]]:

@@ -29,15 +29,28 @@ def override_text(limit: LimitInfo) -> str:
 
 
 def limit_wait(run: Run, known: Iterable[LimitInfo], now: datetime) -> str | None:
-    """Return what a due run may wait for, as text; ``None`` if no limit holds it back."""
-    if run.status != "queued" or (run.due_at is not None and run.due_at > now):
-        return None
+    """Return what a run that is due waits for under its limit; ``None`` if no limit holds it back.
+
+    :param known: the limit of the run, with the use of the run's key (``limits._of_run``).
+    """
+    is_due = (
+        run.status == "queued"
+        if run.due_at is None
+        else run.status in ("queued", "waiting") and run.due_at <= now
+    )
     for limit in known:
-        is_full = limit.max is not None and limit.running >= limit.max
-        may_hold = is_full or limit.per_key is not None or limit.rate is not None
-        if run.workflow in limit.workflows and may_hold:
-            return (
-                f"room under the limit `{limit.name}` ({described_values(limit)}): "
-                f"{limit.running:,} in progress, {limit.queued:,} queued"
-            )
+        if not is_due or run.workflow not in limit.workflows:
+            continue
+        name = f"under the limit `{limit.name}` ({described_values(limit)})"
+        use = f"{limit.running:,} in progress, {limit.queued:,} queued"
+        if limit.max is not None and limit.running >= limit.max:
+            return f"room {name}: {use}"
+        of_key = limit.running_of_key
+        if limit.per_key is not None and of_key is not None and of_key >= limit.per_key:
+            return f"room for its key {name}: {of_key:,} with key `{run.key}` in progress; {use}"
+        if limit.starts_left == 0:
+            at = limit.next_start_at
+            seconds = 0.0 if at is None else max((at - now).total_seconds(), 0.0)
+            left = "" if at is None else f", the next one comes in {seconds:,.0f} s"
+            return f"a start {name}: none is left in this period{left}; {use}"
     return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta, timezone
 from typing import Any
 
-from polos import _polos, calendars, runs, schedules
+from polos import _polos, calendars, limits, runs, schedules
 from polos._core.instants import to_micros
 from polos._core.real_datetime import date, datetime
 from polos._core.slot_spec import described_spec, slot_spec
@@ -292,7 +292,7 @@ async def run(ask: Ask) -> Page:
     now = await ask.reader.now()
     first = ask.number("from")
     steps = found.steps[first : first + STEPS]
-    known = await ask.reader.limits() if found.status == "queued" else []
+    known = await limits._of_run(ask.client, found)
     return Page(
         "run.html",
         f"{found.status} · {found.workflow}",

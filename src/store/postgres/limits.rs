@@ -178,6 +178,15 @@ impl Session<'_> {
         Ok(statuses)
     }
 
+    pub async fn running_with_key(self, project: &str, limit: &str, key: &str) -> Result<u64, PgError> {
+        let mut args = Args::default();
+        for text in [project, limit, key] {
+            args.text(text);
+        }
+        let counts = each(&self.query(queries::RUNNING_WITH_KEY, args).await?, |columns| columns.count())?;
+        Ok(counts.first().copied().unwrap_or(0))
+    }
+
     /// When the first run, and the first suspect, of a workflow with a limit may be available; and
     /// what limits to expect next time. `answers` are those to [`limits_asked_at_once`].
     pub async fn next_limited(

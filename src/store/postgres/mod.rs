@@ -545,6 +545,10 @@ impl StoreReads for PostgresStore {
         self.readers.read(async |session| session.runs_with_keys(project, workflow, keys, limit).await)
     }
 
+    fn running_with_key(&self, project: &str, limit: &str, key: &str) -> Result<u64, StoreError> {
+        self.readers.read(async |session| session.running_with_key(project, limit, key).await)
+    }
+
     fn run_with_event(
         &self,
         project: &str,

@@ -141,6 +141,12 @@ impl Batch<'_> {
 }
 
 impl View<'_> {
+    pub fn running_with_key(&mut self, project: &str, limit: &str, key: &str) -> Result<u64> {
+        let params = params![project, limit, key];
+        let found = self.session.one(queries::RUNNING_WITH_KEY, params, |row| Columns::of(row).count())?;
+        Ok(found.unwrap_or(0))
+    }
+
     /// All limits with their use.
     pub fn limits(&mut self, project: &str, count_to: usize, now: Timestamp) -> Result<Vec<LimitStatus>> {
         let limits = self.session.all(queries::LIMITS, [project], |row| {

@@ -338,6 +338,10 @@ impl StoreReads for SqliteStore {
         self.readers.read(|view| view.runs_with_keys(project, workflow, keys, limit))
     }
 
+    fn running_with_key(&self, project: &str, limit: &str, key: &str) -> Result<u64, StoreError> {
+        self.readers.read(|view| view.running_with_key(project, limit, key))
+    }
+
     fn run_with_event(
         &self,
         project: &str,

@@ -521,6 +521,9 @@ statements! {
     /// How many runs of a limit are running, by key. (`run_under_limit`, covering)
     CLAIMED_UNDER = "SELECT key, count(*) FROM run WHERE project = ?1 AND limit_name = ?2 AND state = 'running' \
         GROUP BY key";
+    /// How many runs of a limit with a key are running. (`run_under_limit`, covering)
+    RUNNING_WITH_KEY = "SELECT count(*) FROM run WHERE project = ?1 AND limit_name = ?2 AND key = ?3 \
+        AND state = 'running'";
     /// Whether any claimable run of the project has a priority. (`run_with_priority`, covering)
     HAS_PRIORITY = "SELECT 1 FROM run WHERE project = ?1 AND priority > 0 AND state IN ('queued', 'waiting') \
         AND cancel_requested = 0 LIMIT 1";

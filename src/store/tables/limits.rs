@@ -190,6 +190,11 @@ impl Tables {
         Ok(Answer::Done)
     }
 
+    pub fn running_with_key(&self, project: &str, limit: &str, key: &str) -> u64 {
+        let running = self.claimed_under.get(project, limit);
+        running.and_then(|by_key| by_key.get(key)).map_or(0, |count| u64::from(*count))
+    }
+
     /// All limits with their use.
     pub fn limit_statuses(&self, project: &str, count_to: usize, now: Timestamp) -> Vec<LimitStatus> {
         let mut of = self.by_limit(project, self.workflows.of(project).map(|(id, _)| id));

@@ -385,6 +385,11 @@ impl StoreReads for FaultyStore {
         self.inner.runs_with_keys(project, workflow, keys, limit)
     }
 
+    fn running_with_key(&self, project: &str, limit: &str, key: &str) -> Result<u64, StoreError> {
+        self.read()?;
+        self.inner.running_with_key(project, limit, key)
+    }
+
     fn run_with_event(
         &self,
         project: &str,

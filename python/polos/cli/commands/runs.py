@@ -161,7 +161,7 @@ def show(
     """
     with opened(database, project) as client:
         run = find_run(client, name)
-        held = limits.sync.list(client) if run.status == "queued" and not as_json else []
+        held = [] if as_json else limits.sync._of_run(client, run)
     if as_json:
         out_json(run_json(run, is_whole=True))
         return
@@ -201,7 +201,7 @@ def _facts(run: Run, waits_for: str | None) -> list[tuple[str, Cell | str | None
         ("note", run.note),
         ("progress", progress_text(run)),
         ("created", when(run.created_at)),
-        ("due", when(run.due_at) if run.due_at and run.due_at > run.created_at else None),
+        ("due", when(run.due_at) if _is_delayed(run) else None),
         ("started", when(run.started_at)),
         ("finished", when(run.finished_at)),
         ("took", duration_of(run)),
@@ -212,6 +212,11 @@ def _facts(run: Run, waits_for: str | None) -> list[tuple[str, Cell | str | None
         ("input", value_text(run.input)),
         ("result", value_text(run.result)),
     ]
+
+
+def _is_delayed(run: Run) -> bool:
+    """Return whether the run is queued for a later time. Of a waiting run, its steps say more."""
+    return run.status == "queued" and run.due_at is not None and run.due_at > run.created_at
 
 
 def progress_text(run: Run) -> str | None:

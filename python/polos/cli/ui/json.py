@@ -119,6 +119,8 @@ def limit_json(limit: LimitInfo) -> dict[str, Any]:
         "declared_differently": list(limit.declared_differently),
         "workflows": list(limit.workflows),
         "running": limit.running,
+        "starts_left": limit.starts_left,
+        "next_start_at": iso(limit.next_start_at),
         "queued": limit.queued,
         "queued_since": iso(limit.queued_since),
         "updated_at": iso(limit.updated_at),

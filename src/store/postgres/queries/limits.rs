@@ -215,6 +215,9 @@ statements! {
         CROSS JOIN LATERAL (SELECT r.key, count(*) AS count FROM @run r WHERE r.project = $1 \
         AND r.limit_name = l.name AND r.limit_name IS NOT NULL AND r.state = 'running' \
         GROUP BY r.key) c";
+    /// How many runs of a limit with a key are running. (`run_under_limit`)
+    RUNNING_WITH_KEY = "SELECT count(*) FROM @run r WHERE r.project = $1 AND r.limit_name = $2 \
+        AND r.limit_name IS NOT NULL AND r.key = $3 AND r.state = 'running'";
     /// What workflows declare about their runs, by id. (`workflow_pkey`)
     WORKFLOWS_BY_ID = "SELECT f.project, f.id, f.schedulable, f.limit_name, f.priority, f.declaration, f.hooks \
         FROM unnest($1::text[], $2::text[]) AS w (project, id) \

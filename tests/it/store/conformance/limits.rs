@@ -43,6 +43,7 @@ cases! {
     tokens_of_a_clock_that_was_ahead_return_within_a_period,
     a_clock_that_stays_ahead_keeps_to_the_rate,
     a_reset_returns_no_token,
+    starts_that_are_left_are_told,
     a_higher_priority_is_claimed_first,
     a_priority_is_worth_a_minute_of_waiting,
     the_priority_of_a_workflow_is_that_of_its_runs,
@@ -626,6 +627,22 @@ fn a_clock_that_stays_ahead_keeps_to_the_rate(fixture: &Fixture<'_>) {
     assert!(ahead.len() >= 4, "{ahead:?}");
 }
 
+fn starts_that_are_left_are_told(fixture: &Fixture<'_>) {
+    with_limit(fixture, rate("mail", 2, 64));
+    let starts = |second| status(fixture, at(second)).limit.starts(at(second));
+    assert_eq!(starts(1), Some((2, None)));
+    for n in 1..=3 {
+        queue(fixture, n, &format!("run_{n}"), "w", "global");
+    }
+    fixture.claim_up_to(at(5), 1);
+    assert_eq!(starts(6), Some((1, None)));
+    fixture.claim(at(10));
+    let next = fixture.store.next_work(PROJECT, &[text("w")], at(11)).unwrap().run;
+    assert_eq!(starts(11), Some((0, next)));
+    with_limit(fixture, limit("mail", 2));
+    assert_eq!(starts(12), None);
+}
+
 fn a_reset_returns_no_token(fixture: &Fixture<'_>) {
     with_limit(fixture, rate("mail", 2, 64));
     for n in 1..=4 {
@@ -688,6 +705,11 @@ fn limits_are_listed_with_their_use(fixture: &Fixture<'_>) {
     assert_eq!(listed.iter().map(|limit| &*limit.name).collect::<Vec<_>>(), ["openai", "spare"]);
     let shown = &listed[0];
     assert_eq!((shown.running, shown.queued, shown.oldest), (1, 2, Some(at(4))));
+    let of_key = |limit, key| fixture.store.running_with_key(PROJECT, limit, key).unwrap();
+    assert_eq!(
+        [("openai", "global"), ("openai", "other"), ("spare", "global")].map(|(l, k)| of_key(l, k)),
+        [1, 0, 0]
+    );
     assert_eq!(shown.workflows, [text("v"), text("w")]);
     assert_eq!((listed[1].running, listed[1].queued, listed[1].oldest), (0, 0, None));
 }
