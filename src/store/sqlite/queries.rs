@@ -548,10 +548,12 @@ statements! {
     /// Sets the values of a limit, or takes them back. (primary key)
     SET_LIMIT = "UPDATE run_limit SET set_values = ?3, updated_at = ?4 WHERE project = ?1 AND name = ?2";
     /// A workflow with an unfinished run that counts against a limit. (`workflow_with_rules`,
-    /// `run_by_state`)
+    /// `run_by_state`, `run_under_limit`)
     UNFINISHED_UNDER = "SELECT f.id FROM workflow f INDEXED BY workflow_with_rules WHERE f.project = ?1 AND f.limit_name = ?2 \
-        AND (f.limit_name IS NOT NULL OR f.priority > 0) AND EXISTS (SELECT 1 FROM run r WHERE r.project = f.project \
-        AND r.state IN ('queued', 'waiting', 'buffered', 'running') AND r.workflow = f.id) ORDER BY f.id LIMIT 1";
+        AND (f.limit_name IS NOT NULL OR f.priority > 0) AND (EXISTS (SELECT 1 FROM run r WHERE r.project = f.project \
+        AND r.state IN ('queued', 'waiting', 'buffered') AND r.state <> 'succeeded' AND r.state <> 'running' \
+        AND r.workflow = f.id) OR EXISTS (SELECT 1 FROM run r WHERE r.project = f.project AND r.limit_name = ?2 \
+        AND r.limit_name IS NOT NULL AND r.state = 'running')) ORDER BY f.id LIMIT 1";
     /// The workflows of a limit no longer declare it, so that a declaration of it is a new one.
     /// (primary key)
     FORGET_LIMIT = "UPDATE workflow SET limit_name = NULL, declaration = NULL WHERE project = ?1 AND limit_name = ?2";

@@ -69,9 +69,6 @@ impl Tables {
             }
             if let Some(newer) = declarations::newer(known, &spec, version, labeled, now) {
                 report.outdated_limits.remove(&declared.name);
-                if stored.is_none() {
-                    self.link_again(entry, &declared.name);
-                }
                 let (set, taken) = stored.map(|limit| (limit.set, limit.taken)).unwrap_or_default();
                 let limit = Limit { declaration: newer.to_json(), set, taken, updated_at: now };
                 *self.limits.slot(project, &declared.name) = Some(limit);
@@ -104,17 +101,6 @@ impl Tables {
             let name = (Arc::clone(project), Arc::clone(&workflow.id));
             self.touch(|touched| _ = touched.workflows.insert(name));
             self.follow_limit(entry, &workflow.id, &former);
-        }
-    }
-
-    /// Writes the workflows of a limit that is created. On PostgreSQL, it may have been deleted
-    /// after they were read, and they no longer have it then.
-    fn link_again(&mut self, entry: &WorkerEntry, limit: &Arc<str>) {
-        for workflow in &entry.workflows {
-            if self.rules_of(&entry.project, &workflow.id).limit.as_ref() == Some(limit) {
-                let name = (Arc::clone(&entry.project), Arc::clone(&workflow.id));
-                self.touch(|touched| _ = touched.workflows.insert(name));
-            }
         }
     }
 
