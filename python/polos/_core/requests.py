@@ -48,22 +48,20 @@ class Request(Generic[A]):
         return answer
 
 
-# These two are several times as fast as the functions of `json`, and are the same for each request.
-# What they don't take is left to `json`.
-
-
 def _parsed(text: str) -> Any:
     try:
-        return from_json(text)
+        return from_json(text)  # several times as fast as `json.loads`
     except ValueError:  # nested deeply
         return json.loads(text)
 
 
+# Not pydantic's `to_json`: its first call imports modules, which fails, without an exception that
+# could be handled, where no file can be opened.
+_encode = json.JSONEncoder().encode
+
+
 def _text(op: str, fields: dict[str, Any]) -> str:
-    try:
-        return to_json({op: fields}, inf_nan_mode="constants").decode()
-    except ValueError:  # a lone surrogate, which the core refuses by name, or nested deeply
-        return json.dumps({op: fields})
+    return _encode({op: fields})
 
 
 def _read(op: str, **fields: Any) -> Request[Any]:

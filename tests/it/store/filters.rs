@@ -47,7 +47,10 @@ fn rows(is_sqlite: bool) -> String {
              CASE WHEN n % 5000 = 3 THEN '{{\"env\":\"test\",\"team\":\"rare\"}}'
              ELSE '{{\"env\":\"test\",\"team\":\"common\"}}' END FROM g;"
     );
-    format!("{runs} {schedules}")
+    // On PostgreSQL, a trigger does this.
+    let tags = "INSERT INTO schedule_tag (project, name, value, schedule_id)
+        SELECT s.project, j.key, j.value, s.id FROM schedule s, json_each(s.tags) j;";
+    format!("{runs} {schedules} {}", if is_sqlite { tags } else { "" })
 }
 
 /// Every combination of filters of runs, with what is rare and what is common of each.
