@@ -29,10 +29,7 @@ _COUNT_TO = 100_000
 
 async def list(client: PolosClient) -> builtins.list[LimitInfo]:
     """Return all limits that workers of the project have declared, by name, with their use."""
-    from polos.models import LimitInfo
-
-    found = await checked_client(client)._ask(requests.list_limits(_COUNT_TO))
-    return [LimitInfo._from_core(item) for item in found]
+    return await _read(client)
 
 
 async def get(client: PolosClient, name: str, *, key: str | None = None) -> LimitInfo:
@@ -43,26 +40,29 @@ async def get(client: PolosClient, name: str, *, key: str | None = None) -> Limi
 
     Raises :class:`LimitNotFoundError`.
     """
-    from polos.models import LimitInfo
-
     name = check_identifier("limits.get, name", name)
     if key is not None:
         check_identifier("limits.get, key", key)
-    found = await checked_client(client)._ask(requests.list_limits(_COUNT_TO, key=key))
-    for item in found:
-        if item["name"] == name:
-            return LimitInfo._from_core(item)
+    for limit in await _read(client, key=key):
+        if limit.name == name:
+            return limit
     raise LimitNotFoundError(f"there is no limit `{name}`")
 
 
 async def _of_run(client: PolosClient, run: Run) -> builtins.list[LimitInfo]:
     """Return the limit of a run that has not started or waits, with the use of the run's key."""
-    from polos.models import LimitInfo
-
     if run.status not in ("queued", "waiting"):
         return []
-    asked = requests.list_limits(_COUNT_TO, run.workflow, run.key)
-    return [LimitInfo._from_core(item) for item in await checked_client(client)._ask(asked)]
+    return await _read(client, run.workflow, run.key)
+
+
+async def _read(
+    client: PolosClient, workflow: str | None = None, key: str | None = None
+) -> builtins.list[LimitInfo]:
+    from polos.models import LimitInfo
+
+    found = await checked_client(client)._ask(requests.list_limits(_COUNT_TO, workflow, key))
+    return [LimitInfo._from_core(item) for item in found]
 
 
 async def set(

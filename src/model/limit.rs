@@ -81,8 +81,12 @@ pub fn limit_label(name: &str) -> Arc<str> {
 pub fn is_declared(declares: Option<&str>, name: &str) -> bool {
     let keys: Option<Vec<DeclaredKey>> = declares.and_then(|text| serde_json::from_str(text).ok());
     let label = limit_label(name);
-    let is_it = |DeclaredKey(workflow, key, _): &DeclaredKey| workflow.is_empty() && *key == label;
-    keys.is_some_and(|keys| keys.iter().any(is_it))
+    keys.is_some_and(|keys| keys.iter().any(|key| is_labeled(key, &label)))
+}
+
+/// Whether a declaration is that of the limit with this label.
+pub fn is_labeled(DeclaredKey(workflow, key, _): &DeclaredKey, label: &str) -> bool {
+    workflow.is_empty() && **key == *label
 }
 
 /// Identifies the declared [`ClaimRules`] of a workflow among the declarations of a live worker.

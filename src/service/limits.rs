@@ -91,21 +91,25 @@ impl LiveDeclarations {
 
 /// The applications whose live workers declare the limit, with whatever values.
 fn declared_by(status: &LimitStatus, live: &[LiveDeclarations]) -> BTreeSet<Arc<str>> {
-    let label = limit::limit_label(&status.name);
-    let is_it = |DeclaredKey(workflow, key, _): &DeclaredKey| workflow.is_empty() && *key == label;
-    let declaring = live.iter().filter(|worker| worker.declared.iter().any(is_it));
-    declaring.map(|worker| Arc::clone(&worker.app)).collect()
+    apps(status, live, |_| true)
 }
 
 /// The applications whose live workers declare other values of the limit, which don't count.
 fn declared_differently(status: &LimitStatus, live: &[LiveDeclarations]) -> BTreeSet<Arc<str>> {
-    let label = limit::limit_label(&status.name);
     let current = limit::declared_fingerprint(&status.limit.declared().to_json());
-    let differs = |DeclaredKey(workflow, key, print): &DeclaredKey| {
-        workflow.is_empty() && *key == label && *print != current
-    };
-    let others = live.iter().filter(|worker| worker.declared.iter().any(differs));
-    others.map(|worker| Arc::clone(&worker.app)).collect()
+    apps(status, live, |DeclaredKey(_, _, print)| *print != current)
+}
+
+/// The applications of workers with a declaration of the limit that counts.
+fn apps(
+    status: &LimitStatus,
+    live: &[LiveDeclarations],
+    counts: impl Fn(&DeclaredKey) -> bool,
+) -> BTreeSet<Arc<str>> {
+    let label = limit::limit_label(&status.name);
+    let is_it = |key: &DeclaredKey| limit::is_labeled(key, &label) && counts(key);
+    let declaring = live.iter().filter(|worker| worker.declared.iter().any(is_it));
+    declaring.map(|worker| Arc::clone(&worker.app)).collect()
 }
 
 /// Lists all limits with their use, or those of one workflow; of a key, too.

@@ -60,12 +60,8 @@ def _parsed(text: str) -> Any:
 _encode = json.JSONEncoder().encode
 
 
-def _text(op: str, fields: dict[str, Any]) -> str:
-    return _encode({op: fields})
-
-
 def _read(op: str, **fields: Any) -> Request[Any]:
-    return Request(op, _text(op, fields), True)
+    return Request(op, _encode({op: fields}), True)
 
 
 # A change that has the same effect when it is repeated.
@@ -73,7 +69,7 @@ _idempotent = _read
 
 
 def _change(op: str, **fields: Any) -> Request[Any]:
-    return Request(op, _text(op, fields), False)
+    return Request(op, _encode({op: fields}), False)
 
 
 # --- schedules -------------------------------------------------------------------------------
