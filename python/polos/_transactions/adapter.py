@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from polos._core.requests import TransactionStatement
+if TYPE_CHECKING:
+    from polos._core.request_types import TransactionStatement
 
 __all__ = ["Adapter", "Value", "rendered"]
 

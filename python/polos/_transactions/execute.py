@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from polos._core.blocking import is_blocking
-from polos._core.requests import InTransaction, Request, TransactionScript, TransactionStatement
 from polos._transactions.adapter import Adapter
 from polos._transactions.recognize import adapter_of
 from polos.exceptions import (
@@ -18,6 +17,8 @@ from polos.exceptions import (
 )
 
 if TYPE_CHECKING:
+    from polos._core.request_types import InTransaction, TransactionScript, TransactionStatement
+    from polos._core.requests import Request
     from polos.client import PolosClient
 
 __all__ = ["Created", "create_in_transaction"]

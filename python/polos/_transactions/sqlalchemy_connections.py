@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from polos._core.requests import TransactionStatement
 from polos._transactions.adapter import Adapter, rendered
+
+if TYPE_CHECKING:
+    from polos._core.request_types import TransactionStatement
 
 __all__ = ["adapter_of"]
 
