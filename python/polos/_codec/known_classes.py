@@ -47,9 +47,8 @@ _SAFE_MODULES = ("polos.payload", "pydantic.networks", "pydantic_core._pydantic_
 # General base classes: being related to one of them does not make a class known.
 _GENERAL = ("builtins", "typing", "typing_extensions", "abc", "enum", "collections", "pydantic")
 _CODE_DEPTH_MAX = 5
-_TYPE_NAMES = re.compile(
-    r'\{"\$polos":"(?:model|dataclass|namedtuple|enum|flag)","type":"([^"\\]{1,500})"'
-)
+_TYPE_NAMES = r'\{"\$polos":"(?:model|dataclass|namedtuple|enum|flag)","type":"([^"\\]{1,500})"'
+
 _LOOKED_THROUGH_MAX = 20_000
 
 _registered: WeakSet[type] = WeakSet()
@@ -153,7 +152,7 @@ def is_related(cls: type, annotation: Any, reader: Callable[..., Any] | None) ->
 def undeclared_types(data: str, annotation: Any, function: Callable[..., Any]) -> list[str]:
     """Return the types in stored data that another process would not rebuild."""
     register_function(function)
-    tags = dict.fromkeys(_TYPE_NAMES.findall(data, 0, _LOOKED_THROUGH_MAX))
+    tags = dict.fromkeys(re.findall(_TYPE_NAMES, data[:_LOOKED_THROUGH_MAX]))
     return [tag for tag in tags if not _is_rebuilt_elsewhere(tag, annotation, function)]
 
 

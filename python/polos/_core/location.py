@@ -66,12 +66,13 @@ _FILES = _words("sslcert sslkey sslrootcert sslcrl sslcrldir passfile")
 # Schemes that a message may name: fixed words, never a part of the input.
 _OTHER_SERVERS = _words("mysql mariadb mssql oracle redis rediss mongodb mongodb+srv http https")
 
-_SCHEME_ANYWHERE = re.compile(r"\w\w[\w+.\-]*:/")
-_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-_]+(?=:)")
-_KEYWORD_VALUE = re.compile(r"\s*[A-Za-z_]+\s*=")
-_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.%\w]+\]|[\w.%\-~]*)(?::([0-9]{0,5}))?")
-_USER_AND_PASSWORD = re.compile(r":[^@]*@")
+# Not compiled before the first use, because most programs open one database or none.
+_SCHEME_ANYWHERE = r"\w\w[\w+.\-]*:/"
+_SCHEME = r"[A-Za-z][A-Za-z0-9+.\-_]+(?=:)"
+_KEYWORD_VALUE = r"\s*[A-Za-z_]+\s*="
+_BAD_ESCAPE = r"%(?![0-9A-Fa-f]{2})"
+_HOST = r"(?:\[[0-9A-Fa-f:.%\w]+\]|[\w.%\-~]*)(?::([0-9]{0,5}))?"
+_USER_AND_PASSWORD = r":[^@]*@"
 _UNUSUAL = frozenset(":=@?*\"'<>|$`;&#{}")
 
 
@@ -182,7 +183,7 @@ def _file_of_url(path: str) -> DatabaseLocation:
             "writing, with settings of its own); expected `sqlite:///relative.db` or "
             "`sqlite:////absolute/path.db`"
         )
-    if "%" in path and not _BAD_ESCAPE.search(path):
+    if "%" in path and not re.search(_BAD_ESCAPE, path):
         raise _RefusedError(
             "a `sqlite:///` URL isn't percent-decoded; write the character itself, "
             "or give the path without `sqlite:///`"
@@ -208,7 +209,7 @@ _NO_MEMORY = (
 def _refuse_other_forms(text: str) -> None:
     """Reject values that are not paths in other tools, however they are spelled."""
     lower = text.lower()
-    scheme_match = _SCHEME.match(lower)
+    scheme_match = re.match(_SCHEME, lower)
     scheme = scheme_match[0] if scheme_match else ""
     if ":memory:" in lower:
         raise _RefusedError(_NO_MEMORY)
@@ -233,17 +234,17 @@ def _refuse_other_forms(text: str) -> None:
         )
     is_drive = os.name == "nt" and re.match(r"[A-Za-z]:[\\/]", text)
     is_without_scheme = text.startswith("//") and os.name != "nt"
-    if _SCHEME_ANYWHERE.search(text) or (scheme and not is_drive) or is_without_scheme:
+    if re.search(_SCHEME_ANYWHERE, text) or (scheme and not is_drive) or is_without_scheme:
         raise _RefusedError(
             f"it looks like a URL whose scheme isn't known; expected {_FILE_FORM}, "
             f"or {_SERVER_FORM}"
         )
-    if _KEYWORD_VALUE.match(text):
+    if re.match(_KEYWORD_VALUE, text):
         raise _RefusedError(
             f"it looks like libpq's `keyword=value` form; write it as a URL: {_SERVER_FORM}, "
             f"with further keywords behind `?` (`?sslmode=require`)"
         )
-    if _USER_AND_PASSWORD.search(text) or "password=" in lower:
+    if re.search(_USER_AND_PASSWORD, text) or "password=" in lower:
         raise _RefusedError(
             f"it looks like a part of a URL with user and password; expected {_SERVER_FORM}"
         )
@@ -272,7 +273,7 @@ def _server(url: str) -> DatabaseLocation:
     scheme, _, rest = url.partition("://")
     if any(sign.isspace() for sign in rest):
         raise _RefusedError(f"a URL has no blanks, `%20` stands for one; expected {_SERVER_FORM}")
-    if _BAD_ESCAPE.search(rest):
+    if re.search(_BAD_ESCAPE, rest):
         raise _RefusedError(
             "`%` in a URL begins an escape such as `%25`, which is `%` itself; two hexadecimal "
             "digits are expected behind it"
@@ -288,7 +289,7 @@ def _server(url: str) -> DatabaseLocation:
             f"expected {_SERVER_FORM}"
         )
     for number, host in enumerate(hosts.split(","), 1):
-        found = _HOST.fullmatch(host)
+        found = re.fullmatch(_HOST, host)
         if found is None or (found[1] and not 0 < int(found[1]) < 65536):
             raise _RefusedError(
                 f"host {number} isn't `name`, `name:port`, `1.2.3.4:port`, or `[::1]:port` with a "

@@ -11,13 +11,13 @@ from polos.exceptions import InvalidArgumentError
 
 __all__ = ["check_address", "check_heartbeat_file", "numbered_address", "numbered_file"]
 
-_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})", re.ASCII)
+_ADDRESS = r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})"
 _PORT_MAX = 65_535
 
 
 def check_address(value: Any) -> str:
     """Return ``HOST:PORT``, or raise :class:`InvalidArgumentError`."""
-    match = _ADDRESS.fullmatch(value) if isinstance(value, str) else None
+    match = re.fullmatch(_ADDRESS, value) if isinstance(value, str) else None
     if match is None or int(match[2]) > _PORT_MAX:
         raise InvalidArgumentError(
             f"health: {shown(value)} given, expected `HOST:PORT` with a port of at most "

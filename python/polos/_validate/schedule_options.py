@@ -51,7 +51,7 @@ CALENDARS_MAX = 16
 CALENDAR_NAME_LENGTH_MAX = 100
 _LONGEST = timedelta(days=36_525)
 _COUNT_MAX = 1_000_000_000
-_NAME = re.compile(r"[A-Za-z0-9._-]+")
+_NAME = r"[A-Za-z0-9._-]+"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -352,7 +352,7 @@ def _skips(value: Any) -> dict[str, list[str] | None]:
 
 def _is_name(text: str) -> bool:
     """Whether a text in ``skip`` names a stored calendar: dates begin with a digit."""
-    return text[:1].isascii() and text[:1].isalpha() and _NAME.fullmatch(text) is not None
+    return text[:1].isascii() and text[:1].isalpha() and re.fullmatch(_NAME, text) is not None
 
 
 def check_calendar_name(
