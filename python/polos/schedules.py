@@ -11,7 +11,6 @@ import warnings
 from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from datetime import timezone as _utc_zone
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec
 from zoneinfo import ZoneInfo
 
@@ -21,12 +20,12 @@ from polos._core import requests
 from polos._core.addressing import schedule_id, workflow_id
 from polos._core.blocking import blocking
 from polos._core.drafts import Drafts
-from polos._core.instants import aware, from_micros, to_micros
+from polos._core.instants import aware, from_micros
 from polos._core.real_datetime import datetime
+from polos._core.slot_query import SlotQuery, in_zone
 from polos._core.specs import compile_spec
 from polos._display.notebook import Listed
 from polos._validate.arguments import count_of, one_of
-from polos._validate.calendar_dates import dates_of_calendars
 from polos._validate.formatting import shown
 from polos._validate.schedule_options import (
     CATCH_UPS,
@@ -618,7 +617,7 @@ async def upcoming(
     answer = await checked_client(client)._ask(
         requests.upcoming(named, count_of("n", n, most=10_000))
     )
-    return _in_zone(answer["slots"], ZoneInfo(answer["timezone"]))
+    return in_zone(answer["slots"], ZoneInfo(answer["timezone"]))
 
 
 # --- change ----------------------------------------------------------------------------------
@@ -937,7 +936,7 @@ def preview(
         database: ``await calendars.list(client)``, or a mapping of names to dates. Raises
         :class:`CalendarNotFoundError` for a name that is not among them.
     """
-    query = _SlotQuery.of(
+    query = SlotQuery.of(
         cron=cron,
         timezone=timezone,
         every=every,
@@ -955,89 +954,6 @@ def preview(
         after=after,
     )
     return query.slots(_polos.first_slots(*query.arguments))
-
-
-@dataclass(frozen=True, slots=True)
-class _SlotQuery:
-    """A checked call of :func:`preview` or :func:`explain`."""
-
-    spec: str
-    zone: ZoneInfo
-    count: int
-    after: int
-    max_runs: int | None
-    skipped: Container[Any] | None
-    """The calendar of the application."""
-
-    calendars: dict[str, builtins.list[str]]
-    """The dates of the stored calendars that the schedule names."""
-
-    @classmethod
-    def of(
-        cls, *, count: int, after: datetime | None, calendars: Calendars | None, **options: Any
-    ) -> _SlotQuery:
-        given = {name: value for name, value in options.items() if value is not None}
-        spec = normalise_schedule(given)
-        skipped: Container[Any] | None = spec.pop("skip_calendar", None)
-        dates = dates_of_calendars(spec["calendars"] or (), calendars)
-        text, _ = compile_spec(spec)
-        return cls(
-            spec=text,
-            zone=ZoneInfo(spec["timezone"]),
-            count=count_of("count", count),
-            after=_now_micros() if after is None else aware("after", after),
-            max_runs=spec["max_runs"],
-            skipped=skipped,
-            calendars=dates,
-        )
-
-    @property
-    def arguments(self) -> tuple[str, int, int, dict[str, builtins.list[str]]]:
-        """The arguments for the core."""
-        return self.spec, self.count, self.after, self.calendars
-
-    def slots(self, found: Iterable[int]) -> builtins.list[datetime]:
-        """Return the slots that the core has found, without those that only we know to skip."""
-        slots = _in_zone(found, self.zone)
-        if self.skipped is None:
-            return slots
-        most = min(self.count, self.max_runs or self.count)
-        return _without_excluded(self.spec, slots, most, self.skipped, self.zone)
-
-
-# So many slots in a row may be excluded before the search ends.
-_EXCLUDED_MAX = 10_000
-
-
-def _without_excluded(
-    spec: str,
-    found: builtins.list[datetime],
-    count: int,
-    calendar: Container[Any],
-    zone: ZoneInfo,
-) -> builtins.list[datetime]:
-    """Return the first ``count`` slots whose dates are not in the calendar."""
-    kept: builtins.list[datetime] = []
-    seen = 0
-    while found and seen < _EXCLUDED_MAX:
-        kept += [slot for slot in found if slot.date() not in calendar]
-        if len(kept) >= count:
-            break
-        seen += len(found)
-        found = _in_zone(_polos.spec_slots(spec, count, to_micros(found[-1])), zone)
-    return kept[:count]
-
-
-def _in_zone(slots: Iterable[int], zone: ZoneInfo) -> builtins.list[datetime]:
-    """Convert slots to datetimes, up to the year 9999, the last that a ``datetime`` supports."""
-    fromutc, epoch = zone.fromutc, datetime(1970, 1, 1, tzinfo=zone)
-    found: builtins.list[datetime] = []
-    for slot in slots:
-        try:
-            found.append(fromutc(epoch + timedelta(0, 0, slot)))
-        except OverflowError:
-            break
-    return found
 
 
 def explain(
@@ -1063,7 +979,7 @@ def explain(
     The notes say what clock changes do, name bounds, skipped dates, and jitter, and point out
     likely mistakes. Takes and raises the same as :func:`preview`.
     """
-    query = _SlotQuery.of(
+    query = SlotQuery.of(
         cron=cron,
         timezone=timezone,
         every=every,
@@ -1084,12 +1000,6 @@ def explain(
     if query.skipped is not None:
         notes.append("slots on the dates of the calendar are skipped")
     return Explanation(english, tuple(query.slots(slots)), tuple(notes))
-
-
-def _now_micros() -> int:
-    import datetime  # imported here because a test may have frozen the time
-
-    return to_micros(datetime.datetime.now(_utc_zone.utc))
 
 
 # --- arguments -------------------------------------------------------------------------------

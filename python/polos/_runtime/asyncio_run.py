@@ -13,7 +13,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from polos._core.safe_logging import quiet_logger
-from polos._runtime.threads import DaemonExecutor
+from polos._runtime.daemon_executor import DaemonExecutor
 
 __all__ = ["run_to_end"]
 
