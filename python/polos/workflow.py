@@ -21,7 +21,8 @@ from polos._runtime.registry import (
     registered,
     registry,
 )
-from polos._validate.arguments import one_of, payload_for
+from polos._validate.arguments import one_of
+from polos._validate.conversion import payload_for
 from polos._validate.formatting import shown, type_name
 from polos._validate.hooks import check_hook
 from polos._validate.limits import Limit, checked_priority, limit_for

@@ -13,7 +13,7 @@ import sample_types as t
 from pydantic import BaseModel, SecretStr
 from typing_extensions import TypedDict
 
-from polos._validate.arguments import payload_for
+from polos._validate.conversion import payload_for
 from polos.exceptions import InvalidArgumentError
 from polos.payload import SchedulePayload
 

@@ -10,7 +10,7 @@ from polos._codec.codec import decode
 from polos._core import requests
 from polos._core.instants import micros_of
 from polos._runtime.backoff import duration
-from polos._validate.arguments import payload_for
+from polos._validate.conversion import payload_for
 from polos._validate.formatting import is_class, shown, type_name
 from polos.exceptions import InvalidArgumentError, SerializationError, StepSerializationError
 

@@ -11,7 +11,7 @@ import typing
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any
 
-from polos._validate.arguments import payload_for
+from polos._validate.conversion import payload_for
 from polos._validate.formatting import is_class, shown, type_name
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError
 
