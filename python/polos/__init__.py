@@ -7,16 +7,12 @@ crashes, deploys, sleeping laptops, and clock changes.
 from typing import TYPE_CHECKING, Any
 
 from polos import _setup as _setup  # first: it tells the core where time-zone data is
-from polos import backfills, calendars, limits, runs, schedules, workers
+from polos import runs, schedules
 from polos._codec.known_classes import register_types
-from polos._codec.unknown_classes import StoredValue
-from polos._overview import overview
 from polos._polos import __version__
 from polos._runtime.backoff import Backoff
-from polos._ui import ui
 from polos._validate.limits import Limit
 from polos.client import PolosClient
-from polos.context import SyncWorkflowContext, WorkflowContext
 from polos.exceptions import (
     BackfillNotFoundError,
     CalendarNotFoundError,
@@ -57,8 +53,6 @@ from polos.exceptions import (
     WorkflowNotSchedulableError,
 )
 from polos.runs import RunHandle
-from polos.starts import Debounce, Invocation
-from polos.worker import Worker, lifespan, run
 from polos.workflow import Workflow, workflow
 
 __all__ = [
@@ -146,6 +140,11 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from polos import backfills, calendars, limits, workers
+    from polos._codec.unknown_classes import StoredValue
+    from polos._overview import overview
+    from polos._ui import ui
+    from polos.context import SyncWorkflowContext, WorkflowContext
     from polos.hooks import LateRun, MissedSlots, RunFailure, RunSuccess, SkippedSlots
     from polos.models import (
         BackfillInfo,
@@ -164,10 +163,22 @@ if TYPE_CHECKING:
     )
     from polos.payload import SchedulePayload
     from polos.pings import ping
+    from polos.starts import Debounce, Invocation
+    from polos.worker import Worker, lifespan, run
 else:
-    # Half of the import's time would be that of classes which many programs never meet, above all
-    # pydantic's: it loads most of itself for the first model.
+    # More than half of the import's time would be that of modules which many programs never need:
+    # those of a worker, and above all pydantic, which loads most of itself for the first model.
     _LATER = {
+        "Debounce": "starts",
+        "Invocation": "starts",
+        "StoredValue": "_codec.unknown_classes",
+        "SyncWorkflowContext": "context",
+        "Worker": "worker",
+        "WorkflowContext": "context",
+        "lifespan": "worker",
+        "overview": "_overview",
+        "run": "worker",
+        "ui": "_ui",
         "LateRun": "hooks",
         "MissedSlots": "hooks",
         "SkippedSlots": "hooks",
@@ -195,11 +206,15 @@ else:
         ),
     }
 
-    def __getattr__(name: str) -> Any:
-        if name in _LATER:
-            from importlib import import_module
+    _LATER_MODULES = {"backfills", "calendars", "limits", "workers", *_LATER.values()}
 
+    def __getattr__(name: str) -> Any:
+        from importlib import import_module
+
+        if name in _LATER:
             return getattr(import_module(f"polos.{_LATER[name]}"), name)
+        if name in _LATER_MODULES:
+            return import_module(f"polos.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from polos._codec.codec import decode, encode
-from polos._codec.exceptions import error_from_record
 from polos._core import requests
 from polos._core.blocking import blocking, run_blocking
 from polos._core.instants import aware
@@ -32,13 +31,13 @@ from polos.exceptions import (
     RunTimeoutError,
     SerializationError,
 )
-from polos.starts import Debounce, Invocation
 
 if TYPE_CHECKING:
     import builtins
 
     from polos.client import PolosClient
     from polos.models import Progress, Run, RunStatus
+    from polos.starts import Debounce
     from polos.workflow import Workflow
 
 __all__ = [
@@ -108,6 +107,8 @@ class RunHandle(Generic[ResultT]):
         if run["status"] == "cancelled":
             raise RunCancelledError(f"run `{self.id}` was cancelled", run_id=self.id)
         failed = RunFailedError.from_record(run["error"], run_id=self.id, workflow=run["workflow"])
+        from polos._codec.exceptions import error_from_record
+
         original = error_from_record(run["error"])
         if isinstance(original, Exception):
             raise original from failed
@@ -331,6 +332,8 @@ async def invoke_many(
 
 
 def _prepared(started: _Started, item: Any) -> requests.Invocation:
+    from polos.starts import Invocation
+
     given = item if isinstance(item, Invocation) else Invocation(item)
     prepared: requests.Invocation = {
         "payload": started.encoded(given.payload),

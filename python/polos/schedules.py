@@ -22,7 +22,6 @@ from polos._core.blocking import blocking
 from polos._core.drafts import Drafts
 from polos._core.instants import aware, from_micros
 from polos._core.real_datetime import datetime
-from polos._core.slot_query import SlotQuery, in_zone
 from polos._core.specs import compile_spec
 from polos._display.notebook import Listed
 from polos._validate.arguments import count_of, one_of
@@ -34,7 +33,6 @@ from polos._validate.schedule_options import (
     check_tags,
     normalise_schedule,
 )
-from polos.backfills import Backfill
 from polos.client import checked_client
 from polos.exceptions import (
     InvalidArgumentError,
@@ -49,6 +47,7 @@ if TYPE_CHECKING:
     import builtins
     from datetime import date
 
+    from polos.backfills import Backfill
     from polos.client import PolosClient
     from polos.models import (
         Calendar,
@@ -617,6 +616,8 @@ async def upcoming(
     answer = await checked_client(client)._ask(
         requests.upcoming(named, count_of("n", n, most=10_000))
     )
+    from polos._core.slot_query import in_zone
+
     return in_zone(answer["slots"], ZoneInfo(answer["timezone"]))
 
 
@@ -881,6 +882,8 @@ async def backfill(
     answer = await checked_client(client)._ask(request)
     zone = ZoneInfo(schedule.timezone)
     slots = [from_micros(slot).astimezone(zone) for slot in answer["slots"]]
+    from polos.backfills import Backfill
+
     return Backfill(client, answer["id"], slots, answer["left"])
 
 
@@ -936,6 +939,8 @@ def preview(
         database: ``await calendars.list(client)``, or a mapping of names to dates. Raises
         :class:`CalendarNotFoundError` for a name that is not among them.
     """
+    from polos._core.slot_query import SlotQuery
+
     query = SlotQuery.of(
         cron=cron,
         timezone=timezone,
@@ -979,6 +984,8 @@ def explain(
     The notes say what clock changes do, name bounds, skipped dates, and jitter, and point out
     likely mistakes. Takes and raises the same as :func:`preview`.
     """
+    from polos._core.slot_query import SlotQuery
+
     query = SlotQuery.of(
         cron=cron,
         timezone=timezone,

@@ -22,9 +22,7 @@ from polos._runtime.registry import (
     registry,
 )
 from polos._validate.arguments import one_of
-from polos._validate.conversion import payload_for
 from polos._validate.formatting import shown, type_name
-from polos._validate.hooks import check_hook
 from polos._validate.limits import Limit, checked_priority, limit_for
 from polos._validate.retry_on import RetryOn, checked_retry_on
 from polos._validate.schedule_options import (
@@ -224,6 +222,8 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
         expected = self.payload_type
         if expected is None or type(data) is expected:
             return data
+        from polos._validate.conversion import payload_for  # loads pydantic
+
         return payload_for(expected, data, name=f"payload of workflow `{self.id}`")
 
     def arguments(self, ctx: Any, payload: Any) -> tuple[Any, ...]:
@@ -664,6 +664,8 @@ def _on_code_change(workflow_id: str, value: Any) -> Literal["fail", "hold"]:
 
 def _hook(workflow_id: str, name: str, value: Any) -> Any:
     if value is not None:
+        from polos._validate.hooks import check_hook
+
         check_hook(f"workflow `{workflow_id}`, {name}", value, Workflow)
     return value
 

@@ -20,8 +20,6 @@ from functools import lru_cache
 from typing import Any
 from weakref import WeakValueDictionary
 
-import pydantic  # the module only: the first access to a name in it loads most of pydantic
-
 from polos._validate.formatting import is_class
 
 __all__ = [
@@ -220,6 +218,8 @@ def mentioned_classes(annotation: Any) -> dict[str, type]:
 
 
 def _field_hints(cls: type) -> list[Any]:
+    import pydantic  # the access to a name in it loads most of pydantic
+
     if pydantic.BaseModel in cls.__mro__:
         assert issubclass(cls, pydantic.BaseModel)
         if cls.__pydantic_complete__:

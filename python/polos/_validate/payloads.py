@@ -11,7 +11,6 @@ import typing
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any
 
-from polos._validate.conversion import payload_for
 from polos._validate.formatting import is_class, shown, type_name
 from polos.exceptions import InvalidArgumentError, InvalidScheduleError
 
@@ -45,6 +44,8 @@ def scheduled_input(workflow: Workflow[Any, Any], hint: Any, value: Any) -> Any:
     if takes_slot(hint):
         return value
     if value is not None:
+        from polos._validate.conversion import payload_for  # loads pydantic
+
         name = f"input of a schedule of workflow `{workflow.id}`"
         try:
             return payload_for(hint, value, name=name)

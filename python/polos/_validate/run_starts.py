@@ -11,7 +11,6 @@ from polos._validate.formatting import shown
 from polos._validate.limits import checked_priority
 from polos._validate.schedule_options import check_identifier
 from polos.exceptions import InvalidArgumentError
-from polos.starts import Debounce
 
 __all__ = ["start_of"]
 
@@ -55,6 +54,8 @@ def start_of(
 
 
 def _debounce(debounce: Any, delay: Any, at: Any, idempotency_key: Any) -> dict[str, Any]:
+    from polos.starts import Debounce
+
     if not isinstance(debounce, Debounce):
         raise InvalidArgumentError(
             f"debounce: {shown(debounce)} given, expected a `Debounce`, such as "

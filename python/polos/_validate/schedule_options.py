@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import timedelta, timezone, tzinfo
 from types import MappingProxyType
 from typing import Any
@@ -56,7 +55,6 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True)
 class ScheduleDeclaration:
     """A checked schedule, as :func:`normalise_schedule` returns it.
 
@@ -64,8 +62,11 @@ class ScheduleDeclaration:
     that only the application can evaluate, if there is one.
     """
 
-    spec: Mapping[str, Any]
-    skip_calendar: Any = field(default=None, compare=False)
+    __slots__ = ("skip_calendar", "spec")
+
+    def __init__(self, spec: Mapping[str, Any], skip_calendar: Any = None) -> None:
+        self.spec = spec
+        self.skip_calendar = skip_calendar
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> ScheduleDeclaration:
