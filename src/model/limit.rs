@@ -352,18 +352,20 @@ impl TakenTokens {
         is_new
     }
 
-    /// Takes `count` tokens for runs that start at `now`. They return no sooner than tokens taken
-    /// before, even if the clock of this claim is behind.
-    pub fn take(&mut self, now: Timestamp, count: u32, per_us: i64) {
+    /// Takes `count` tokens at `now` for runs that start then or, claimed ahead of their time, up
+    /// to `until`. They return no sooner than tokens taken before, even if the clock of this claim
+    /// is behind.
+    pub fn take(&mut self, now: Timestamp, until: Timestamp, count: u32, per_us: i64) {
         if count == 0 {
             return;
         }
-        let now = now.as_micros();
+        let (now, until) = (now.as_micros(), until.as_micros());
+        // Runs that start before `until` may still be claimed, and count these tokens.
         self.0.retain(|(at, _)| *at > now - per_us);
         // Entries lie on a grid, each at the end of the next cell. So its tokens return later by
         // one to two cells, and clocks that differ by a cell do no harm.
         let cell = (per_us / ENTRIES).max(1);
-        let at = now.div_euclid(cell) * cell + 2 * cell - 1;
+        let at = until.div_euclid(cell) * cell + 2 * cell - 1;
         match self.0.last_mut() {
             Some((last, taken)) if *last >= at => *taken += count,
             _ => self.0.push((at, count)),

@@ -146,7 +146,7 @@ impl Room {
     pub fn taken_after(&self) -> Option<TakenTokens> {
         let (_, per_us) = self.rate().filter(|_| self.admitted > 0 || self.is_settled_anew)?;
         let mut taken = self.taken.clone();
-        taken.take(self.starts_until, self.admitted, per_us);
+        taken.take(self.now, self.starts_until, self.admitted, per_us);
         Some(taken)
     }
 }

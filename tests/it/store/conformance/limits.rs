@@ -39,6 +39,7 @@ cases! {
     claims_in_quick_succession_return_no_token_early,
     the_next_work_waits_for_a_token,
     a_token_returns_a_period_after_the_start_of_an_early_claim,
+    an_early_claim_returns_no_other_token,
     clocks_that_differ_a_little_do_not_exceed_the_rate,
     tokens_of_a_clock_that_was_ahead_return_within_a_period,
     a_clock_that_stays_ahead_keeps_to_the_rate,
@@ -549,21 +550,40 @@ fn a_token_returns_a_period_after_the_start_of_an_early_claim(fixture: &Fixture<
     with_limit(fixture, rate("mail", 1, 64));
     queue(fixture, 15, "run_1", "w", "global");
     queue(fixture, 16, "run_2", "w", "global");
+    assert_eq!(ids(&claim_early(fixture, 10, 20)), ["run_1"]);
+    let token = fixture.store.next_work(PROJECT, &[text("w")], at(10)).unwrap().run.expect("a token returns");
+    assert!(token >= at(15 + 64), "{token}: a period after the claim, and not after the start");
+    assert_eq!(fixture.claim(at(15 + 63)), Vec::new());
+    assert_eq!(ids(&fixture.claim(token)), ["run_2"]);
+}
+
+/// Claims what becomes available until then.
+fn claim_early(fixture: &Fixture<'_>, now: i64, until: i64) -> Vec<ClaimedRun> {
     let command = Command::ClaimRuns {
         project: text(PROJECT),
         worker: WorkerId::from("wkr_1"),
         workflows: vec![text("w")],
         limit: 10,
-        until: at(20),
+        until: at(until),
         suspects: Suspects::Never,
         codes: None,
     };
-    let Answer::Claimed(early) = fixture.ok(at(10), command) else { unreachable!() };
-    assert_eq!(ids(&early), ["run_1"]);
-    let token = fixture.store.next_work(PROJECT, &[text("w")], at(10)).unwrap().run.expect("a token returns");
-    assert!(token >= at(15 + 64), "{token}: a period after the claim, and not after the start");
-    assert_eq!(fixture.claim(at(15 + 63)), Vec::new());
-    assert_eq!(ids(&fixture.claim(token)), ["run_2"]);
+    let Answer::Claimed(claimed) = fixture.ok(at(now), command) else { unreachable!() };
+    claimed
+}
+
+fn an_early_claim_returns_no_other_token(fixture: &Fixture<'_>) {
+    with_limit(fixture, rate("mail", 3, 4));
+    for (second, id) in [(10, "run_1"), (10, "run_2"), (15, "run_3")] {
+        queue(fixture, second, id, "w", "global");
+    }
+    assert_eq!(fixture.claim(at(10)).len(), 2);
+    assert_eq!(ids(&claim_early(fixture, 11, 15)), ["run_3"]);
+    for id in ["run_4", "run_5"] {
+        queue(fixture, 12, id, "w", "global");
+    }
+    assert_eq!(fixture.claim(at(12)), Vec::new(), "four runs would start within two seconds");
+    assert_eq!(fixture.claim(at(12 + 3)).len(), 2, "the tokens of the first two runs have returned");
 }
 
 fn clocks_that_differ_a_little_do_not_exceed_the_rate(fixture: &Fixture<'_>) {
