@@ -51,6 +51,7 @@ impl World {
             name: name.into(),
             payload: self.rng.bits().to_string().into(),
             idempotency_key: self.rng.chance(700).then(|| format!("k{}", self.rng.range(0, 2)).into()),
+            sent_to: None,
         };
         Command::SendEvent(Box::new(new))
     }

@@ -137,6 +137,7 @@ impl World {
                     if let Command::RecordStep { step, .. } = *command {
                         task.steps.insert(Arc::clone(&step.name), step);
                         task.has_recorded = true;
+                        self.tell_of_progress(machine, &task.run);
                     }
                     Doing::Deciding
                 }
@@ -233,6 +234,14 @@ impl World {
         }
     }
 
+    /// As the service does: a suspect that has recorded a step no longer keeps other runs out.
+    fn tell_of_progress(&mut self, machine: usize, run: &Run) {
+        if run.is_suspect() {
+            let (run, token) = (run.id.clone(), run.token);
+            self.receive(machine, Message::Progressed { run, token });
+        }
+    }
+
     /// Decides the handler's next action, and how long that takes.
     fn decide(&mut self, machine: usize, task: &Task, doing: &Doing, wall: Timestamp) -> (Doing, i64) {
         let is_waking = matches!(doing, Doing::Hanging);
@@ -315,7 +324,7 @@ impl World {
                 Kind::Killing(if rng.chance(600) { 0 } else { u32::try_from(rng.range(1, 6)).unwrap() })
             }
             Theme::Holds if rng.chance(300) => Kind::OfOneCode(rng.range(SECOND, 40 * SECOND)),
-            Theme::Events if rng.chance(400) => {
+            Theme::Events | Theme::Combined if rng.chance(400) => {
                 let timeout = rng.chance(600).then(|| rng.range(0, 30) * SECOND);
                 Kind::Waiting(timeout, rng.chance(500))
             }
@@ -326,7 +335,8 @@ impl World {
             | Theme::Holds
             | Theme::Events
             | Theme::Hooks
-            | Theme::Calendars => kind,
+            | Theme::Calendars
+            | Theme::Combined => kind,
         }
     }
 
@@ -451,17 +461,23 @@ impl World {
         let machine = *self.rng.pick(&up);
         let workflow = *self.rng.pick(&self.machines[machine].workflows);
         let wall = self.machines[machine].clock.now(self.truth).wall;
-        let has_own = self.theme == Theme::Limits && self.rng.chance(500);
+        let has_own = self.theme.has_limits() && self.rng.chance(500);
         let priority = has_own.then(|| u8::try_from(self.rng.range(0, 9)).unwrap());
         let key = if has_own { *self.rng.pick(&["u7", "u8", "u9"]) } else { "global" };
+        let is_delayed = self.theme == Theme::Combined && self.rng.chance(300);
+        let delay = if is_delayed { self.rng.range(0, MINUTE) } else { 0 };
+        let at = Timestamp::from_micros(wall.as_micros() + delay);
         let new = NewRun {
             priority,
             key: key.into(),
             origin: Origin::Invoke,
             parent: None,
             idempotency_key: None,
-            ..any_run(RunId::new(wall, self.rng.bits()), workflow, wall)
+            ..any_run(RunId::new(wall, self.rng.bits()), workflow, at)
         };
+        if is_delayed {
+            self.checks.lock().count_event("delayed");
+        }
         // A caller whose call failed does not retry.
         let _ = self.commit(machine, &Command::CreateRun(Box::new(new)));
     }

@@ -3,7 +3,7 @@
 
 use super::checks::{Checks, PROJECT};
 use super::faults::Rng;
-use super::world::{Power, SECOND, Theme, World};
+use super::world::{Power, SECOND, World};
 use polos::calendar::Timestamp;
 use polos::model::{ClaimRules, ClaimedRun, DeclaredLimit, LimitSpec, Run, RunId, RunState};
 use polos::store::{Answer, Command, Store};
@@ -80,6 +80,8 @@ pub struct Limits {
     counts: Counts,
     /// When runs of the paced limit started, since its values last changed.
     starts: Vec<i64>,
+    /// The same of late, whatever changed.
+    late_starts: Vec<i64>,
     /// When each limit, and each of its keys, was last full.
     full_at: BTreeMap<(&'static str, Option<Arc<str>>), i64>,
     /// When each run last became free to be claimed.
@@ -151,14 +153,28 @@ impl Limits {
 
     /// Records starts of the paced limit; returns a mistake.
     fn start(&mut self, started: &[ClaimedRun], truth: i64) -> Option<String> {
+        let paced = started.iter().filter(|claimed| limit_of(&claimed.run.workflow) == "paced");
+        let starts = paced.map(|claimed| claimed.run.available_at.as_micros().max(truth));
+        let starts: Vec<i64> = starts.collect();
+        self.late_starts.retain(|at| *at > truth - 3 * MINUTE_OF_WAITING);
+        self.late_starts.extend(&starts);
         let values = self.values_of("paced");
         let (rate, per_us) = values.rate.zip(values.per_us)?;
-        let paced = started.iter().filter(|claimed| limit_of(&claimed.run.workflow) == "paced");
-        self.starts.extend(paced.map(|claimed| claimed.run.available_at.as_micros().max(truth)));
+        self.starts.extend(starts);
         self.starts.sort_unstable();
         let width = usize::try_from(rate).unwrap() + 1;
         let window = self.starts.windows(width).find(|window| window[width - 1] - window[0] < per_us)?;
         Some(format!("{width} runs started within {} us of {per_us}", window[width - 1] - window[0]))
+    }
+
+    /// Whether a token of this limit has been left at each moment since then. A token returns a
+    /// period, and two of 64 parts of it, after the start; clocks drift apart by less than a
+    /// second.
+    fn has_had_tokens(&self, limit: &str, since: i64) -> bool {
+        let values = self.values_of(limit);
+        let Some((rate, per_us)) = values.rate.zip(values.per_us) else { return true };
+        let out = self.late_starts.iter().filter(|at| **at > since - per_us - per_us / 32 - SECOND);
+        out.count() < usize::try_from(rate).unwrap()
     }
 
     /// Returns the mistake if one of the claimed runs has overtaken this one, which is left.
@@ -211,7 +227,7 @@ impl World {
 
     /// No operator's value is left that could stop everything.
     pub fn reset_limits(&mut self) {
-        if self.theme == Theme::Limits {
+        if self.theme.has_limits() {
             for name in ["shared", "paced"] {
                 self.ask(Command::SetLimit { project: PROJECT.into(), name: name.into(), values: None });
             }
@@ -220,7 +236,7 @@ impl World {
 
     /// While healthy workers have room, no run waits for a permit that is free.
     pub fn check_idle_permits(&self) {
-        if self.theme != Theme::Limits {
+        if !self.theme.has_limits() {
             return;
         }
         let busy_retry = self.pace.poll + 2 * SECOND;
@@ -351,7 +367,7 @@ impl Checks {
             let limit = limit_of(&run.workflow);
             workflows.contains(&&*run.workflow)
                 && is_claimable(run, Timestamp::from_micros(since))
-                && limits.values_of(limit).rate.is_none()
+                && limits.has_had_tokens(limit, since)
                 && limits.free_since.get(&run.id).is_some_and(|at| *at < since)
                 && !has_been_full(&(limit, None))
                 && !has_been_full(&(limit, Some(Arc::clone(&run.key))))

@@ -79,7 +79,7 @@ const THEME_EVENTS: [&str; 20] = [
 ];
 
 /// All events of the simulation, sorted.
-const ALL_EVENTS: [&str; 54] = [
+const ALL_EVENTS: [&str; 55] = [
     "a debounced call repeated",
     "a due slot discarded",
     "a parent woken from another machine",
@@ -100,6 +100,7 @@ const ALL_EVENTS: [&str; 54] = [
     "continued with its calendar",
     "debounced",
     "debounced into a waiting run",
+    "delayed",
     "deleted a calendar",
     "early claim revoked",
     "failed after interruptions",
@@ -282,6 +283,23 @@ fn every_wait_gets_one_event_or_times_out() {
 fn debounced_calls_match_the_model() {
     let event_counts = ["a debounced call repeated", "debounced", "debounced into a waiting run"];
     run_themed([1, 17], &event_counts);
+}
+
+#[test]
+fn limits_events_and_debouncing_are_kept_together() {
+    let event_counts = [
+        "a debounced call repeated",
+        "a wait timed out",
+        "an event behind another",
+        "an event delivered",
+        "an event sent again",
+        "claimed by priority",
+        "debounced into a waiting run",
+        "delayed",
+        "filled a limit",
+        "set a limit",
+    ];
+    run_themed([9, 73], &event_counts);
 }
 
 /// Panics with the first difference, if it is among the events that were kept.

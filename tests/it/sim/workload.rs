@@ -56,6 +56,13 @@ impl World {
     }
 
     pub fn call_api(&mut self) {
+        if self.theme == Theme::Combined && self.rng.chance(800) {
+            return match self.rng.range(0, 9) {
+                0..=3 => self.debounce_in_a_row(),
+                4..=8 => self.invoke_by_hand(),
+                _ => self.set_limit(),
+            };
+        }
         if self.theme == Theme::Events && self.rng.chance(600) {
             return if self.rng.chance(500) { self.debounce_in_a_row() } else { self.invoke_by_hand() };
         }
@@ -70,7 +77,7 @@ impl World {
         if !is_free && self.theme == Theme::Overrides && self.rng.chance(600) {
             return self.override_declared(&schedule);
         }
-        if self.theme == Theme::Limits && self.rng.chance(500) {
+        if self.theme.has_limits() && self.rng.chance(500) {
             return if self.rng.chance(200) { self.set_limit() } else { self.invoke_by_hand() };
         }
         if self.theme == Theme::Calendars && self.rng.chance(250) {
@@ -267,7 +274,7 @@ impl World {
 
     fn put(&mut self, workflow: &Arc<str>, key: &str, spec: &ScheduleSpec) {
         let mut spec = spec.clone();
-        if self.theme == Theme::Limits && self.rng.chance(500) {
+        if self.theme.has_limits() && self.rng.chance(500) {
             spec.priority = Some(u8::try_from(self.rng.range(0, 9)).unwrap());
         }
         if !self.has_calendars_of(&spec) {

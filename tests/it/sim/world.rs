@@ -37,6 +37,9 @@ const APART_IN: u64 = 16;
 /// Which of them.
 const APART_AT: u64 = 5;
 
+/// Every second one of these simulations combines limits and events.
+const COMBINED_AT: u64 = 9;
+
 /// In one of this many simulations, the application is often busy when a run starts.
 const LATE_IN: u64 = 5;
 
@@ -61,11 +64,14 @@ pub enum Theme {
     Hooks,
     /// Schedules have days to skip, and operators change calendars.
     Calendars,
+    /// Limits and events at once: runs wait for events under limits, and are delayed and debounced.
+    Combined,
 }
 
 impl Theme {
     fn of(seed: u64) -> Self {
         match seed % APART_IN {
+            COMBINED_AT if (seed / APART_IN).is_multiple_of(2) => Self::Combined,
             1 => Self::Events,
             3 => Self::Limits,
             6 => Self::Killers,
@@ -75,6 +81,16 @@ impl Theme {
             13 => Self::Calendars,
             _ => Self::None,
         }
+    }
+
+    /// Whether workflows have limits, rates, and priorities, and operators change limits.
+    pub fn has_limits(self) -> bool {
+        matches!(self, Self::Limits | Self::Combined)
+    }
+
+    /// Whether runs wait for events, and many callers debounce.
+    pub fn has_events(self) -> bool {
+        matches!(self, Self::Events | Self::Combined)
     }
 }
 pub const APP: &str = "app";
@@ -325,7 +341,7 @@ impl World {
         let theme = Theme::of(seed);
         // The counts depend on the order of times that different machines wrote, and rates hold for
         // clocks that agree.
-        let needs_true_clocks = matches!(theme, Theme::Killers | Theme::Limits | Theme::Hooks);
+        let needs_true_clocks = theme.has_limits() || matches!(theme, Theme::Killers | Theme::Hooks);
         let fault_kind = match fault_kind {
             FaultKind::Clocks if needs_true_clocks => FaultKind::Crashes,
             FaultKind::Everything if needs_true_clocks => FaultKind::Store,
@@ -333,13 +349,13 @@ impl World {
         };
         let pace = match theme {
             Theme::Calendars => CALENDARS,
-            _ if needs_true_clocks || theme == Theme::Events => FAST,
+            _ if needs_true_clocks || theme.has_events() => FAST,
             _ => pace,
         };
         let mut checks = Checks::new(seed, LEAD_MAX, LEASE, pace.poll);
         checks.truth = truth;
         checks.overrides = (theme == Theme::Overrides).then(Overrides::default);
-        checks.limits = (theme == Theme::Limits).then(Limits::default);
+        checks.limits = theme.has_limits().then(Limits::default);
         checks.hooks = (theme == Theme::Hooks).then(Hooks::default);
         checks.counts_interruptions = theme == Theme::Killers;
         checks.note(format_args!("a simulation of {fault_kind:?}, {pace:?}"));
@@ -601,7 +617,7 @@ impl World {
             }
             config.version = Some(version);
         }
-        if self.theme == Theme::Limits {
+        if self.theme.has_limits() {
             let (limits, rules) = declared_limits(self.seed, version);
             for (id, workflow) in &mut config.workflows {
                 workflow.rules.clone_from(&rules[id]);
