@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -87,6 +89,46 @@ async def test_a_run_without_reports_has_no_progress(client: PolosClient) -> Non
         handle = await is_silent.invoke(client)
         await handle.result(timeout=30)
         assert await handle.progress() is None
+
+
+class Calls:
+    """Counts calls of the code that reports progress, in this thread."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __enter__(self) -> Calls:
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _note(self, frame: FrameType, event: str, arg: Any) -> None:
+        is_python = event == "call" and frame.f_code.co_filename == module.__file__
+        is_core = event == "c_call" and getattr(arg, "__name__", "") == "report_progress"
+        self.count += is_python or is_core
+
+
+async def test_a_run_without_reports_does_nothing_about_progress(client: PolosClient) -> None:
+    # All statements, timers, and callbacks for reports begin in this code.
+    @workflow
+    async def is_silent(ctx: WorkflowContext) -> int:
+        await ctx.step.sleep("a moment", 0.001)
+        return await ctx.step.run("a step", int)
+
+    @workflow
+    async def reports(ctx: WorkflowContext) -> None:
+        ctx.progress(0.5)
+
+    async with worker(client):
+        with Calls() as calls:
+            for _ in range(3):
+                await is_silent.run(client, timeout=30)
+        assert calls.count == 0
+        with Calls() as calls:
+            await reports.run(client, timeout=30)
+        assert calls.count > 0, "they are counted"
 
 
 async def test_the_newest_of_many_reports_is_written(
