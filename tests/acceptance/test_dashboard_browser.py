@@ -20,7 +20,7 @@ import pytest
 
 import polos
 import polos.testing
-from polos import PolosClient, WorkflowContext, runs, schedules, workflow
+from polos import Limit, PolosClient, WorkflowContext, limits, runs, schedules, workflow
 from polos.dashboard import serve
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "browser-for-tests"
@@ -84,8 +84,8 @@ class Site:
         [failed, *_] = await runs.list(self.client, status="failed")
         [waiting, *_] = await runs.list(self.client, status="waiting")
         [one, *_] = await schedules.list(self.client, workflow="invoices")
-        found = ["", "schedules", "runs", "workers", f"schedules/{one.id}", f"runs/{failed.id}"]
-        return [*found, f"runs/{waiting.id}"]
+        lists = ["", "schedules", "runs", "limits", "workers"]
+        return [*lists, f"schedules/{one.id}", f"runs/{failed.id}", f"runs/{waiting.id}"]
 
 
 @pytest.fixture
@@ -111,6 +111,9 @@ async def site() -> AsyncIterator[Site]:
     @workflow(id="contract")
     async def contract(ctx: WorkflowContext) -> list[Any]:
         return await ctx.step.gather(ctx.step.wait_event("buyer"), ctx.step.wait_event("seller"))
+
+    @workflow(id="render", concurrency=Limit("gpu", 2, rate=100, per=60))
+    async def render(ctx: WorkflowContext) -> None: ...
 
     async with polos.testing.clock(START, app="shop") as time, async_playwright() as driver:
         await schedules.create(time.client, digest, every=timedelta(hours=1), key="ada")
@@ -194,6 +197,37 @@ async def test_text_for_one_event_survives_another_event(site: Site, is_focused:
         await page.wait_for_url("**done=sent")
     await site.time.advance(seconds=1)
     assert await handle.result() == ["yes", "half a sentence"]
+
+
+async def test_a_limit_is_set_and_reset(site: Site):
+    async with site.visitor() as visitor:
+        page = visitor.page
+        await visitor.open("limits")
+        await page.wait_for_selector("#pulse.on")
+        await page.get_by_text("Change gpu").click()
+        await page.get_by_label("In progress at once, at most").fill("1")
+        # Another operator changes it at that moment: what is typed stays.
+        await limits.set(site.client, "gpu", rate=50)
+        await page.get_by_text("50 in 60 s").first.wait_for()
+        assert await page.get_by_label("In progress at once, at most").input_value() == "1"
+        await page.get_by_label("In progress at once, at most").press("Enter")
+        await page.wait_for_url("**done=limit_set")
+        assert "It counts within a second, until it is reset." in await page.inner_text("main")
+        changed = await limits.get(site.client, "gpu")
+        assert (changed.max, changed.rate, changed.declared["max"]) == (1, 50, 2)
+        await page.get_by_text("Change gpu").click()
+        await page.get_by_role("button", name="Reset to").click()
+        await page.wait_for_url("**done=limit_reset")
+        changed = await limits.get(site.client, "gpu")
+        assert (changed.max, changed.rate, changed.overridden) == (2, 100, False)
+    async with site.visitor(java_script_enabled=False) as visitor:
+        page = visitor.page
+        await visitor.open("limits")
+        await page.get_by_text("Change gpu").click()
+        await page.get_by_label("In progress at once, at most").fill("some")
+        await page.get_by_role("button", name="Set", exact=True).click()
+        assert "some" in await page.inner_text("main")
+    assert not (await limits.get(site.client, "gpu")).overridden
 
 
 async def test_a_form_that_came_with_an_update_works(site: Site):
