@@ -49,11 +49,8 @@ fn a_run_that_another_process_adds_is_started_without_polling() {
     assert!(database.close_within(Duration::from_secs(30)));
 }
 
-#[test]
-fn a_limit_that_another_process_raises_lets_runs_start_without_polling() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("polos.db");
-    let (database, client) = (open(&path), open(&path));
+/// A limit that another process raises lets runs start, without polling.
+fn check_raised_limit((database, client): (Arc<Database>, Arc<Database>)) {
     let mut config = setup(&nothing());
     // So long that it cannot be what notices the change.
     config["poll_interval"] = json!(3_600_000_000_u64);
@@ -78,4 +75,22 @@ fn a_limit_that_another_process_raises_lets_runs_start_without_polling() {
     }
     drop(worker);
     assert!(database.close_within(Duration::from_secs(30)));
+}
+
+#[test]
+fn a_limit_that_another_process_raises_lets_runs_start_without_polling() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("polos.db");
+    check_raised_limit((open(&path), open(&path)));
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_limit_that_another_process_raises_on_a_server_lets_runs_start_without_polling() {
+    let url = crate::store::server::Server::shared().new_schema();
+    let open = || {
+        let options = json!({"project": "default", "url": url});
+        Arc::new(Database::open(serde_json::from_value(options).unwrap()).unwrap())
+    };
+    check_raised_limit((open(), open()));
 }
