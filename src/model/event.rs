@@ -34,4 +34,16 @@ pub struct NewEvent {
     pub payload: Json,
     /// See [`EventRecord::idempotency_key`].
     pub idempotency_key: Option<Arc<str>>,
+    /// The workflow and key that it was sent to, if its sender did not name the run: of their runs,
+    /// only one accepts an event with this name and idempotency key.
+    pub sent_to: Option<(Arc<str>, Arc<str>)>,
+}
+
+impl NewEvent {
+    /// What identifies the request among all runs of its workflow and key: project, workflow, key,
+    /// name, and idempotency key. `None` if it was sent to a run, or has no idempotency key.
+    pub fn shared_key(&self) -> Option<[&str; 5]> {
+        let (workflow, key) = self.sent_to.as_ref()?;
+        Some([&self.project, workflow, key, &self.name, self.idempotency_key.as_ref()?])
+    }
 }

@@ -47,8 +47,8 @@ pub(super) fn send(
         Receiver::Run(id) => (*id).to_owned(),
         Receiver::Of(workflow, key) => {
             let unfinished = only_unfinished(context, workflow, key)?;
-            // Read afterwards: if a run accepts the event and finishes in between, and another one
-            // of its key is found, the event is found too. So it never goes to that one as well.
+            // Read afterwards: if a run accepts the event and finishes in between, the event is
+            // found. What becomes of it after these reads is decided by the commit.
             if let Some(idempotency_key) = &idempotency_key
                 && let Some(run) =
                     context.reads.run_with_event(&context.project, (workflow, key), name, idempotency_key)?
@@ -59,7 +59,12 @@ pub(super) fn send(
             unfinished?
         }
     };
+    let sent_to = match receiver {
+        Receiver::Run(_) => None,
+        Receiver::Of(workflow, key) => Some((Arc::clone(workflow), Arc::clone(key))),
+    };
     let new = NewEvent {
+        sent_to,
         project: Arc::clone(&context.project),
         run: run.as_str().into(),
         name: name.into(),
@@ -70,6 +75,7 @@ pub(super) fn send(
         Ok(Answer::Accepted { is_accepted, .. }) => {
             Ok(json!({"run_id": run, "is_accepted": is_accepted}).to_string())
         }
+        Ok(Answer::AcceptedBy(run)) => Ok(json!({"run_id": run.as_str(), "is_accepted": true}).to_string()),
         Ok(other) => unreachable!("sending an event is answered with what became of it, not {other:?}"),
         Err(Error::RunNotFound(id)) => Err(Error::RunNotFound(shortened(&id))),
         Err(error) => Err(error),

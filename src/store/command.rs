@@ -343,6 +343,9 @@ pub enum Command {
     /// waits for it and `now` is before the deadline. Sending an accepted event again, with its
     /// idempotency key, changes nothing and is answered alike. Any other event is not accepted.
     ///
+    /// If the event was sent to a workflow and key, and another of their runs has accepted one with
+    /// its name and idempotency key, nothing changes. Answer: [`Answer::AcceptedBy`].
+    ///
     /// A run that waits for it becomes available at `now`, and its step is done with the payload,
     /// in the same commit.
     ///
@@ -569,6 +572,8 @@ pub enum Answer {
         /// Whether this made the run claimable.
         woken: bool,
     },
+    /// The event was sent before, and this other run of its workflow and key has accepted it.
+    AcceptedBy(RunId),
     /// Hook calls that were handed to the worker.
     HookCalls(Vec<HookCall>),
     /// Decisions about declared schedules.

@@ -29,7 +29,10 @@ impl Command {
             | Self::DebounceRun { .. }
             | Self::RetryRun { .. }
             | Self::WakeParents { .. } => Effect::AddsRuns,
-            Self::SendEvent(_) => adds_runs(!matches!(answer, Some(Answer::Accepted { woken: false, .. }))),
+            Self::SendEvent(_) => adds_runs(!matches!(
+                answer,
+                Some(Answer::Accepted { woken: false, .. } | Answer::AcceptedBy(_))
+            )),
             // The runs may be executing in other workers, which must stop them.
             Self::Fire { plan, .. } if plan.cancel_unfinished => Effect::ChangesSchedules,
             // Other workers claim the runs for which this worker had no permit.

@@ -60,6 +60,8 @@ mod rows_read;
 pub mod server;
 #[cfg(feature = "postgres")]
 mod server_config;
+#[cfg(feature = "postgres")]
+mod shared_events;
 #[cfg(feature = "sqlite")]
 mod sharing;
 #[cfg(feature = "sqlite")]

@@ -3,12 +3,14 @@
 use super::pipeline::Statement;
 use super::queries;
 use super::rows::{Args, Columns, limit_to_sql};
+use super::transaction::advisory_lock;
 use crate::calendar::Timestamp;
 use crate::model::{EventRecord, RunId, StepRecord};
-use crate::store::events::UNREAD_EVENTS_MAX;
+use crate::store::events::{EVENTS_LOOKED_AT, RUNS_LOOKED_AT, UNREAD_EVENTS_MAX};
 use crate::store::row_reader::RowReader;
 use crate::store::tables::read_set::ReadSet;
 use crate::store::tables::{Tables, Touched};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_postgres::Error;
 
@@ -41,6 +43,41 @@ pub(super) fn unread_events<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
     args.texts(needs.sent_to.iter().copied());
     args.int(limit_to_sql(UNREAD_EVENTS_MAX));
     Some(Statement::Query(queries::UNREAD_EVENTS, args))
+}
+
+/// Locks events that are sent to workflows and keys, so that of two transactions that send the same
+/// one to two runs, the second sees what the first has done.
+pub(super) fn lock_shared<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
+    if needs.shared_events.is_empty() {
+        return None;
+    }
+    let lock = |event: &[&str; 5]| advisory_lock(&[&["polos", "event"], event.as_slice()].concat());
+    // In one order.
+    let locks: BTreeSet<i64> = needs.shared_events.iter().map(lock).collect();
+    let mut args = Args::default();
+    args.ints(locks);
+    Some(Statement::Query(queries::LOCK_EVENTS, args))
+}
+
+/// The runs that have accepted these events.
+pub(super) fn accepted<'c>(needs: &ReadSet<'c>) -> Option<Statement<'c>> {
+    if needs.shared_events.is_empty() {
+        return None;
+    }
+    let mut args = Args::default();
+    for part in 0..5 {
+        args.texts(needs.shared_events.iter().map(|event| event[part]));
+    }
+    args.int(limit_to_sql(EVENTS_LOOKED_AT));
+    args.int(limit_to_sql(RUNS_LOOKED_AT));
+    Some(Statement::Query(queries::ACCEPTED_EVENTS, args))
+}
+
+/// Takes a row of [`accepted`].
+pub(super) fn take_accepted(tables: &mut Tables, columns: &mut Columns<'_>) -> Result<(), Error> {
+    let shared_key = [columns.text()?, columns.text()?, columns.text()?, columns.text()?, columns.text()?];
+    tables.accepted.push((shared_key, columns.run_id()?));
+    Ok(())
 }
 
 /// Takes a row of [`waits`].

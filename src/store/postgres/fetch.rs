@@ -1,9 +1,9 @@
 //! Reads and locks the rows that a group of commands needs, in one round trip.
 //!
-//! Locks are taken in one order (workers, schedules, runs; each by id), so that two batches rarely
-//! deadlock. If they do, the server rejects one, which is then repeated. Each statement sees what
-//! was committed when it began. So what is read after a schedule was locked is up to date, because
-//! every commit that changes which of its runs are unfinished locks it first.
+//! Locks are taken in one order (events, workers, schedules, runs; each by id), so that two batches
+//! rarely deadlock. If they do, the server rejects one, which is then repeated. Each statement sees
+//! what was committed when it began. So what is read after a schedule was locked is up to date,
+//! because every commit that changes which of its runs are unfinished locks it first.
 
 use super::calendars;
 use super::events;
@@ -42,6 +42,9 @@ enum Includes {
     Waits,
     UnreadEvents,
     Events,
+    /// Nothing: the statement locks.
+    Nothing,
+    AcceptedEvents,
     RunsWithSteps,
     NewestLines,
     NewestSteps,
@@ -119,6 +122,7 @@ impl<'c> Fetch<'c> {
     /// Workers and schedules, which are locked first.
     pub fn first(needs: &ReadSet<'c>) -> Self {
         let mut load = Self { statements: Vec::new(), includes: Vec::new() };
+        load.add(Includes::Nothing, events::lock_shared(needs));
         load.add(Includes::Workers, workers(needs));
         load.add(Includes::Schedules, schedules(needs));
         load.add(Includes::Peers, peers(needs));
@@ -139,6 +143,7 @@ impl<'c> Fetch<'c> {
         self.add(Includes::Waits, events::waits(needs));
         self.add(Includes::UnreadEvents, events::unread_events(needs));
         self.add(Includes::Events, events::named_events(needs));
+        self.add(Includes::AcceptedEvents, events::accepted(needs));
         self.add(Includes::RunsWithSteps, runs_with_steps(needs, edits));
         self.add(Includes::NewestLines, newest_lines(needs, edits));
         self.add(Includes::NewestSteps, newest_steps(needs));
@@ -208,6 +213,8 @@ impl Part {
             Includes::Waits => events::take_wait(tables, columns)?,
             Includes::UnreadEvents => events::take_unread_event(tables, columns)?,
             Includes::Events => events::take_event(tables, columns)?,
+            Includes::Nothing => {}
+            Includes::AcceptedEvents => events::take_accepted(tables, columns)?,
             Includes::RunsWithSteps => {
                 let run = columns.run_id()?;
                 // Only whether there is a step matters.

@@ -175,7 +175,12 @@ fn statement(sql: &Sql, prefix: &str, values: Vec<Value>) -> TransactionStatemen
 /// The advisory lock of a name. Advisory locks are those of the whole database, so the schema is a
 /// part of it.
 fn name_of(schema: &str, kind: &str, (project, workflow, key): (&str, &str, &str)) -> i64 {
-    ["polos", kind, schema, project, workflow, key]
+    advisory_lock(&["polos", kind, schema, project, workflow, key])
+}
+
+/// The advisory lock of what these texts name.
+pub(super) fn advisory_lock(texts: &[&str]) -> i64 {
+    texts
         .iter()
         .flat_map(|part| part.bytes().chain([0xff]))
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))

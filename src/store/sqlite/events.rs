@@ -2,12 +2,39 @@
 
 use super::batch::{Applied, Batch};
 use super::queries;
-use super::rows::Columns;
+use super::rows::{Columns, limit_to_sql};
+use super::statements::Session;
 use crate::model::{EventRecord, NewEvent, RunId, RunState, StepRecord, Token};
 use crate::store::events::{self, Delivery, Known, UNREAD_EVENTS_MAX};
 use crate::store::row_reader::RowReader;
-use crate::store::{Answer, Rejection};
+use crate::store::{Answer, EVENTS_LOOKED_AT, RUNS_LOOKED_AT, Rejection};
 use rusqlite::{Result, params};
+
+impl Session<'_> {
+    /// See [`crate::store::StoreReads::run_with_event`]. What identifies the request is that of
+    /// [`NewEvent::shared_key`].
+    pub(super) fn run_with_event(
+        &mut self,
+        [project, workflow, key, name, idempotency_key]: [&str; 5],
+    ) -> Result<Option<RunId>> {
+        let most = limit_to_sql(EVENTS_LOOKED_AT);
+        let params = params![idempotency_key, name, most, project, workflow, key];
+        let found = self.all(queries::RUNS_WITH_EVENT, params, |row| {
+            let mut columns = Columns::of(row);
+            Ok((columns.flag()?, columns.run_id()?))
+        })?;
+        let count = found.len();
+        if let Some((_, run)) = found.into_iter().find(|(is_of, _)| *is_of) {
+            return Ok(Some(run));
+        }
+        if count < EVENTS_LOOKED_AT {
+            return Ok(None);
+        }
+        let most = limit_to_sql(RUNS_LOOKED_AT);
+        let params = params![project, key, workflow, most, name, idempotency_key];
+        self.one(queries::RUN_OF_KEY_WITH_EVENT, params, |row| Columns::of(row).run_id())
+    }
+}
 
 impl Batch<'_> {
     pub(super) fn await_event(&mut self, run: &RunId, token: Token, asked: &StepRecord) -> Applied {
@@ -34,6 +61,9 @@ impl Batch<'_> {
             Ok((columns.int()?, columns.state()?, columns.optional_time()?))
         })?;
         let (no, state, slot) = found.ok_or_else(|| Rejection::RunNotFound(new.run.clone()))?;
+        if let Some(run) = self.accepted_by(new)?.filter(|run| *run != new.run) {
+            return Ok(Answer::AcceptedBy(run));
+        }
         let (event, step) = self.known(no, &new.name)?;
         let known = Known { event: event.as_ref(), step: step.as_ref() };
         let step = match events::deliver((&new.run, state, slot), &known, new, self.now())? {
@@ -66,6 +96,11 @@ impl Batch<'_> {
             _ => {}
         }
         Ok(Answer::Accepted { is_accepted: true, woken: state == RunState::Waiting })
+    }
+
+    /// The run that has accepted this event, of those of the workflow and key that it was sent to.
+    fn accepted_by(&mut self, new: &NewEvent) -> Result<Option<RunId>> {
+        new.shared_key().map_or(Ok(None), |shared_key| self.session.run_with_event(shared_key))
     }
 
     fn known(&mut self, run: i64, name: &str) -> Result<(Option<EventRecord>, Option<StepRecord>)> {

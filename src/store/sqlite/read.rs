@@ -17,10 +17,7 @@ use crate::store::limits::Room;
 use crate::store::pagination::cut_page;
 use crate::store::query::COUNTED_MAX;
 use crate::store::row_reader::RowReader;
-use crate::store::{
-    DueSchedule, EVENTS_LOOKED_AT, KeyedRun, NextWork, Page, ProjectStats, RUNS_LOOKED_AT, ScheduleFilter,
-    WaitingParent,
-};
+use crate::store::{DueSchedule, KeyedRun, NextWork, Page, ProjectStats, ScheduleFilter, WaitingParent};
 use rusqlite::{Result, Row, params};
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -430,22 +427,7 @@ impl View<'_> {
         name: &str,
         idempotency_key: &str,
     ) -> Result<Option<RunId>> {
-        let most = limit_to_sql(EVENTS_LOOKED_AT);
-        let params = params![idempotency_key, name, most, project, workflow, key];
-        let found = self.session.all(queries::RUNS_WITH_EVENT, params, |row| {
-            let mut columns = Columns::of(row);
-            Ok((columns.flag()?, columns.run_id()?))
-        })?;
-        let count = found.len();
-        if let Some((_, run)) = found.into_iter().find(|(is_of, _)| *is_of) {
-            return Ok(Some(run));
-        }
-        if count < EVENTS_LOOKED_AT {
-            return Ok(None);
-        }
-        let most = limit_to_sql(RUNS_LOOKED_AT);
-        let params = params![project, key, workflow, most, name, idempotency_key];
-        self.session.one(queries::RUN_OF_KEY_WITH_EVENT, params, |row| Columns::of(row).run_id())
+        self.session.run_with_event([project, workflow, key, name, idempotency_key])
     }
 
     pub fn waiting_parents(&mut self, project: &str, page: &Page) -> Result<Vec<WaitingParent>> {

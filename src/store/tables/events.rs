@@ -27,6 +27,9 @@ impl Tables {
     pub(super) fn send_event(&mut self, new: &NewEvent, now: Timestamp) -> Result<Answer, Rejection> {
         let row = self.run(&new.project, &new.run).ok_or_else(|| Rejection::RunNotFound(new.run.clone()))?;
         let state = row.run.state;
+        if let Some(run) = self.accepted_by(new).filter(|run| *run != new.run) {
+            return Ok(Answer::AcceptedBy(run));
+        }
         let known = self.known(&new.run, &new.name);
         let step = match events::deliver((&new.run, state, row.run.slot), &known, new, now)? {
             Delivery::Refused => return Ok(Answer::Accepted { is_accepted: false, woken: false }),
@@ -58,6 +61,15 @@ impl Tables {
         let runs = self.events_by_key.get(idempotency_key, name)?;
         let is_of = |run: &Run| &*run.project == project && &*run.workflow == workflow && &*run.key == key;
         runs.iter().find(|id| is_of(&self.runs[*id].run)).cloned()
+    }
+
+    /// The run that has accepted this event, of those of the workflow and key that it was sent to.
+    fn accepted_by(&self, new: &NewEvent) -> Option<RunId> {
+        let shared_key = new.shared_key()?;
+        let [project, workflow, key, name, idempotency_key] = shared_key;
+        let stored = self.accepted.iter().find(|(known, _)| known.iter().map(|part| &**part).eq(shared_key));
+        let here = || self.run_with_event(project, (workflow, key), name, idempotency_key);
+        stored.map(|(_, run)| run.clone()).or_else(here)
     }
 
     fn known(&self, run: &RunId, name: &str) -> Known<'_> {

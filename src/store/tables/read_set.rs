@@ -64,6 +64,9 @@ pub(in crate::store) struct ReadSet<'c> {
     pub waits: Vec<(&'c str, &'c str)>,
     /// Runs that events are sent to.
     pub sent_to: Ids<'c>,
+    /// What identifies events that are sent to workflows and keys: project, workflow, key, name,
+    /// and idempotency key.
+    pub shared_events: BTreeSet<[&'c str; 5]>,
     /// Runs for which it matters whether they have recorded a step.
     pub with_steps: Ids<'c>,
     /// Schedules that are deleted.
@@ -189,6 +192,7 @@ impl<'c> ReadSet<'c> {
                 self.known_run(&new.run);
                 self.sent_to.insert(new.run.as_str());
                 self.waits.push((new.run.as_str(), &new.name));
+                self.shared_events.extend(new.shared_key());
             }
             Command::CompleteRun { run, ending, .. } => {
                 self.known_runs.insert(run.as_str());

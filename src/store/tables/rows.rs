@@ -166,6 +166,9 @@ pub(in crate::store) struct Tables {
     pub events: BTreeMap<RunId, BTreeMap<Arc<str>, EventRecord>>,
     /// The runs that have an event with this idempotency key and name.
     pub events_by_key: Pairs<BTreeSet<RunId>>,
+    /// Runs that have accepted events that are not among `events`, by
+    /// [`NewEvent::shared_key`](crate::model::NewEvent::shared_key).
+    pub accepted: Vec<([Arc<str>; 5], RunId)>,
     pub ledger: BTreeMap<ScheduleId, Lines>,
     pub ledger_by_age: BTreeMap<Arc<str>, LinesByAge>,
     pub hook_calls: BTreeMap<Arc<str>, HookCall>,

@@ -205,6 +205,7 @@ fn an_event(name: &str, key: Option<&str>) -> Command {
         name: text(name),
         payload: text("1"),
         idempotency_key: key.map(text),
+        sent_to: None,
     }))
 }
 

@@ -32,6 +32,23 @@ statements! {
         AND r.workflow = $2 AND r.key = $3 AND r.state <> 'running' ORDER BY r.created_at DESC, r.id DESC \
         LIMIT $6) r WHERE (SELECT true FROM @event e WHERE e.run = r.no AND e.name = $4 \
         AND e.idempotency_key = $5) LIMIT 1";
+    /// Locks events, in the given order. (no table)
+    LOCK_EVENTS = "SELECT CAST(pg_advisory_xact_lock(w.event) AS text) FROM unnest($1::bigint[]) AS w (event)";
+    /// For several events, the run that has accepted each, as `RUNS_WITH_EVENT` and
+    /// `RUN_OF_KEY_WITH_EVENT` find it. (`event_by_key`, `run_pkey`,
+    /// `run_listed_by_key`)
+    ACCEPTED_EVENTS = "SELECT w.project, w.workflow, w.key, w.name, w.idempotency_key, f.id \
+        FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
+        AS w (project, workflow, key, name, idempotency_key) CROSS JOIN LATERAL ( \
+        WITH e AS MATERIALIZED (SELECT e.run FROM @event e WHERE e.idempotency_key = w.idempotency_key \
+        AND e.name = w.name ORDER BY e.run DESC LIMIT $6) \
+        (SELECT r.id FROM e JOIN @run r ON r.no = e.run WHERE r.project = w.project \
+        AND r.workflow = w.workflow AND r.key = w.key LIMIT 1) UNION ALL \
+        (SELECT r.id FROM (SELECT r.no, r.id FROM @run r WHERE r.project = w.project \
+        AND r.workflow = w.workflow AND r.key = w.key AND r.state <> 'running' \
+        AND (SELECT count(*) FROM e) >= $6 ORDER BY r.created_at DESC, r.id DESC LIMIT $7) r \
+        WHERE (SELECT true FROM @event e WHERE e.run = r.no AND e.name = w.name \
+        AND e.idempotency_key = w.idempotency_key) LIMIT 1) LIMIT 1) f";
     /// Records events. (`run_id_key`)
     ADD_EVENTS = "INSERT INTO @event (run, name, payload, idempotency_key, received_at) \
         SELECT r.no, w.name, w.payload, w.idempotency_key, w.received_at \

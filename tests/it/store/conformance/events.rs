@@ -31,6 +31,8 @@ cases! {
     unread_events_are_limited,
     an_accepted_event_is_found_by_its_key,
     an_event_is_found_though_many_share_its_key,
+    an_event_for_a_key_is_accepted_by_one_of_its_runs,
+    an_event_for_a_key_is_accepted_once_though_many_share_its_idempotency_key,
 }
 
 /// The deadline of the waits below.
@@ -59,6 +61,7 @@ fn event(run: &RunId, name: &str, payload: &str, key: Option<&str>) -> NewEvent 
         name: text(name),
         payload: text(payload),
         idempotency_key,
+        sent_to: None,
     }
 }
 
@@ -425,4 +428,60 @@ fn an_event_is_found_though_many_share_its_key(fixture: &Fixture<'_>) {
     }
     assert_eq!(found(fixture, ("w", "k0"), "a", "other"), None);
     assert_eq!(found(fixture, ("w", "none"), "a", "same"), None);
+}
+
+/// An event that is sent to a workflow and key, of which this run was found.
+fn for_key((run, key): (&RunId, &str), idempotency_key: Option<&str>) -> Command {
+    let sent_to = Some((text("w"), text(key)));
+    Command::SendEvent(Box::new(NewEvent { sent_to, ..event(run, "a", "1", idempotency_key) }))
+}
+
+fn an_event_for_a_key_is_accepted_by_one_of_its_runs(fixture: &Fixture<'_>) {
+    let create = |id: &str, key: &str| fixture.create(at(0), NewRun { key: text(key), ..new_run(id) });
+    let (first, second, other) = (create("run_1", "k"), create("run_2", "k"), create("run_3", "other"));
+    let accepted = Answer::Accepted { is_accepted: true, woken: false };
+    let by_first = Answer::AcceptedBy(first.clone());
+    let send = |run: &RunId, key| fixture.ok(at(1), for_key((run, "k"), key));
+    assert_eq!(send(&first, Some("evt_1")), accepted);
+    assert_eq!(send(&second, Some("evt_1")), by_first);
+    assert_eq!(send(&first, Some("evt_1")), accepted, "its own");
+    // The run that has accepted it finishes, and is retried: it stays the one.
+    fixture.ok(at(2), Command::CancelRun { project: text(PROJECT), run: first.clone() });
+    assert_eq!(send(&second, Some("evt_1")), by_first);
+    fixture.ok(at(3), Command::RetryRun { project: text(PROJECT), run: first.clone() });
+    assert_eq!(send(&second, Some("evt_1")), by_first);
+    // Nothing was recorded: another request is accepted, and then this one no more.
+    let both = [Some("evt_2"), Some("evt_2")].map(|key| for_key((&second, "k"), key));
+    let answers = fixture.store.commit(&both, at(4)).unwrap();
+    assert_eq!(answers, [Ok(accepted.clone()), Ok(accepted.clone())]);
+    assert_eq!(send(&first, Some("evt_2")), Answer::AcceptedBy(second));
+    // Another key, and a sender who names the run, have nothing to do with it.
+    assert_eq!(fixture.ok(at(5), for_key((&other, "other"), Some("evt_1"))), accepted);
+    let named = create("run_4", "k");
+    let by_id = Command::SendEvent(Box::new(event(&named, "a", "1", Some("evt_1"))));
+    assert_eq!(fixture.ok(at(5), by_id), accepted);
+    // In one commit, to two runs.
+    let pair = [create("run_5", "k"), create("run_6", "k")];
+    let both = pair.each_ref().map(|run| for_key((run, "k"), Some("evt_3")));
+    let answers = fixture.store.commit(&both, at(6)).unwrap();
+    assert_eq!(answers, [Ok(accepted.clone()), Ok(Answer::AcceptedBy(pair[0].clone()))]);
+    let pair = [create("run_7", "k"), create("run_8", "k")];
+    let both = pair.each_ref().map(|run| for_key((run, "k"), None));
+    let answers = fixture.store.commit(&both, at(6)).unwrap();
+    assert_eq!(answers, [Ok(accepted.clone()), Ok(accepted)], "without an idempotency key");
+}
+
+fn an_event_for_a_key_is_accepted_once_though_many_share_its_idempotency_key(fixture: &Fixture<'_>) {
+    let first = fixture.create(at(0), NewRun { key: text("k"), ..new_run("run_first") });
+    fixture.ok(at(0), for_key((&first, "k"), Some("same")));
+    let run = |number: usize| Command::CreateRun(Box::new(new_run(&format!("run_{number}"))));
+    let sent = |number: usize| {
+        let id = RunId::from(&*format!("run_{number}"));
+        Command::SendEvent(Box::new(event(&id, "a", "1", Some("same"))))
+    };
+    let count = EVENTS_LOOKED_AT + 5;
+    fixture.store.commit(&(0..count).map(run).collect::<Vec<_>>(), at(1)).unwrap();
+    fixture.store.commit(&(0..count).map(sent).collect::<Vec<_>>(), at(1)).unwrap();
+    let second = fixture.create(at(2), NewRun { key: text("k"), ..new_run("run_second") });
+    assert_eq!(fixture.ok(at(3), for_key((&second, "k"), Some("same"))), Answer::AcceptedBy(first));
 }
