@@ -12,8 +12,9 @@ import sys
 import textwrap
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from inspect import isawaitable
 from itertools import count
 from pathlib import Path
@@ -23,7 +24,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from polos import PolosClient
+from polos import PolosClient, schedules
 from polos.workflow import isolated_registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +126,95 @@ def new_schema(postgres: str) -> Callable[[], str]:
     return lambda: f"{postgres}{sign}schema=test_{os.getpid()}_{next(numbers)}"
 
 
+class UsedSchemas:
+    """Schemas with empty tables, which tests use one after another.
+
+    To make one takes longer than most tests. It is used again if no connection to it is left, and
+    no test has changed its definition.
+    """
+
+    # What belongs to a schema; different in one whose tables were altered, dropped, or migrated.
+    DEFINITION = """
+        SELECT concat(nspacl, nspowner, (SELECT concat(version, ' ', oldest) FROM {0}.version),
+            (SELECT string_agg(concat_ws(' ', relname, relkind, relnatts, relowner, relacl,
+                relchecks, relhastriggers, relhasrules, reloptions, indisvalid), ', '
+                ORDER BY relname)
+             FROM pg_class c LEFT JOIN pg_index ON indexrelid = c.oid WHERE relnamespace = n.oid))
+        FROM pg_namespace n WHERE nspname = '{0}'
+    """
+    EMPTY = """
+        DO $$
+        DECLARE name text;
+        BEGIN
+            FOR name IN SELECT tablename FROM pg_tables
+                WHERE schemaname = '{0}' AND tablename NOT IN ('version', 'commits', 'database')
+            LOOP
+                EXECUTE format('DELETE FROM {0}.%I', name);
+            END LOOP;
+            PERFORM setval(oid, 1, false) FROM pg_class
+                WHERE relkind = 'S' AND relnamespace = '{0}'::regnamespace;
+            UPDATE {0}.commits SET no = 0;
+            UPDATE {0}.database SET id = md5(random()::text);
+        END
+        $$
+    """
+
+    def __init__(self, server: str) -> None:
+        import psycopg  # here, since most runs have no use for it
+
+        self._server = f"{server}{'&' if '?' in server else '?'}"
+        self._connection = psycopg.connect(server, autocommit=True)
+        self._connection.execute("SET lock_timeout = '1s'")
+        self._error = psycopg.Error
+        self._numbers = count()
+        self._definitions: dict[str, str] = {}
+        self._used: deque[tuple[str, str]] = deque()
+
+    def _rows(self, sql: str) -> list[tuple[Any, ...]]:
+        return self._connection.execute(sql.encode()).fetchall()
+
+    def _url(self, user: str, schema: str) -> str:
+        return f"{self._server}application_name={user}&schema={schema}"
+
+    @contextmanager
+    def one(self) -> Iterator[str]:
+        """Lend the URL of a schema. The name of its connections is new each time."""
+        user = f"test_{os.getpid()}_{next(self._numbers)}"
+        schema = self._emptied() or self._made(f"used_{user}")
+        yield self._url(user, schema)
+        self._used.append((user, schema))
+
+    def _made(self, schema: str) -> str:
+        with PolosClient(self._url("maker", schema)) as client:
+            schedules.sync.list(client)
+        self._definitions[schema] = self._rows(self.DEFINITION.format(schema))[0][0]
+        return schema
+
+    def _emptied(self) -> str | None:
+        connected = {
+            user for (user,) in self._rows("SELECT application_name FROM pg_stat_activity")
+        }
+        for user, schema in list(self._used):
+            if user in connected:
+                continue
+            self._used.remove((user, schema))
+            with suppress(self._error):  # somebody holds a lock, or the schema is gone
+                if self._rows(self.DEFINITION.format(schema))[0][0] == self._definitions[schema]:
+                    self._connection.execute(self.EMPTY.format(schema).encode())
+                    return schema
+        return None
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@pytest.fixture(scope="session")
+def used_schemas(postgres: str) -> Iterator[UsedSchemas]:
+    schemas = UsedSchemas(postgres)
+    yield schemas
+    schemas.close()
+
+
 NewDatabase = Callable[[Path], Path | str]
 
 
@@ -138,9 +228,18 @@ def new_database(request: pytest.FixtureRequest) -> NewDatabase:
 
 
 @pytest.fixture
-def own_database(tmp_path: Path, new_database: NewDatabase) -> Path | str:
-    """The test's database. ``PolosClient()`` uses it too, also in programs that the test starts."""
-    return new_database(tmp_path)
+def own_database(
+    request: pytest.FixtureRequest, tmp_path: Path, new_database: NewDatabase
+) -> Iterator[Path | str]:
+    """The test's database. ``PolosClient()`` uses it too, also in programs that the test starts.
+
+    On PostgreSQL, it has tables already if the test uses the fixture ``client``.
+    """
+    if request.config.getoption("--store") == "sqlite" or "client" not in request.fixturenames:
+        yield new_database(tmp_path)
+        return
+    with request.getfixturevalue("used_schemas").one() as url:
+        yield url
 
 
 @pytest.fixture
