@@ -285,9 +285,10 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
         option that is not valid, :class:`SerializationError` for a payload that cannot be stored,
         or :class:`StoreError`.
         """
-        from polos import runs
+        # Not `from polos import runs`: an import from a package takes much longer.
+        from polos.runs import invoke
 
-        return await runs.invoke(
+        return await invoke(
             client,
             self,
             payload,
@@ -418,11 +419,11 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
 
         Raises what :meth:`invoke` and ``RunHandle.result`` raise.
         """
-        from polos import runs
+        from polos.runs import invoke
 
         if timeout is not None:
             duration("timeout", timeout)  # before the run is started
-        handle = await runs.invoke(client, self, payload)
+        handle = await invoke(client, self, payload)
         return await handle.result(timeout)
 
     @functools.cached_property

@@ -132,16 +132,18 @@ class LoopBridge:
         """Start runs, each once. If memory is short this ends early, and continues where it stopped
         when it is called again.
         """
-        while self._start is not None and self._started_count < len(runs):
-            following = self._started_count + 1  # computed first: nothing may fail after the start
+        count = self._started_count
+        # The numbers are computed first: nothing may fail after a start.
+        for following, claimed in enumerate(runs[count:] if count else runs, count + 1):
+            if self._start is None:
+                break
             try:
-                self._start(runs[self._started_count])
+                self._start(claimed)
             except MemoryError:
                 raise
             except Exception:
                 # A failure of one run must not affect the others.
-                run_id = runs[self._started_count].run_id
-                _log.exception("run %s could not be started", run_id)
+                _log.exception("run %s could not be started", claimed.run_id)
             self._started_count = following
         self._started_count = 0
 

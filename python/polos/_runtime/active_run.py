@@ -94,17 +94,16 @@ class ActiveRun:
         self.claimed = claimed
         self.run_id = claimed.run_id
         self.token = claimed.token
-        self.origin = claimed.origin
-        self.attempt = claimed.attempt
+        self.origin = origin = claimed.origin
+        self.attempt = attempt = claimed.attempt
         self.executor = executor
         self.loop = executor.loop
         self.workflow = workflow
-        self.journal = StepJournal(claimed.journal)
+        journal = claimed.journal
+        self.journal = StepJournal(journal)
         # Whether the run belongs to a slot, and nothing shows that its handler was entered before.
         self.is_first_of_slot = (
-            (self.origin == "schedule" or self.origin == "backfill")
-            and self.attempt == 1
-            and self.journal.is_empty()
+            (origin == "schedule" or origin == "backfill") and attempt == 1 and not journal
         )
         self._waits: Waits | None = None
         self.task: asyncio.Task[None] | None = None
@@ -190,14 +189,14 @@ class ActiveRun:
                 declared = self.workflow.schedule
                 if declared and declared is not True and self._is_skipped():
                     return
-                if self.interruptions and self._is_interrupted_too_often():
+                if self.claimed.interruptions and self._is_interrupted_too_often():
                     return
                 try:
                     value = await self._call()
                     if self.stop_reason is None:
                         self.journal.check_same_code(self.attempt, None)
                         text = None if value is None else encode(value, name="result").decode()
-                        self.reporter.succeeded(text, value)
+                        Reporter(self).succeeded(text, value)
                         return
                 except BaseException as error:
                     if self.stop_reason is None and not self._is_for_another_worker(error):
@@ -281,8 +280,10 @@ class ActiveRun:
 
     def _call(self) -> Coroutine[Any, Any, Any]:
         running.set(self)  # of this task, and of what it starts
-        self.about_to_call(None)
-        middleware = self.executor.middleware
+        executor = self.executor
+        if executor.before_call is not None:
+            executor.before_call(self, None)
+        middleware = executor.middleware
         if middleware.given:
             return self._enter_through(middleware)
         return self._enter()
@@ -299,14 +300,13 @@ class ActiveRun:
         """Whether only the database knows if the handler may be called now."""
         if not self.is_first_of_slot:
             return False
-        core = self.executor.core
-        assert core is not None
-        return not core.is_confirmed(self.run_id, self.token, self.confirmed_at)
+        return not self.executor.core.is_confirmed(self.run_id, self.token, self.confirmed_at)
 
     async def _enter(self) -> Any:
         workflow = self.workflow
+        arity = workflow.arity
         payload = None
-        if workflow.arity == 2:
+        if arity == 2:
             payload = self.payload()
         elif self.claimed.payload is not None:
             self._refuse_payload()
@@ -315,7 +315,6 @@ class ActiveRun:
             return None
         if workflow.is_async:
             self._note_entry()
-            arity = workflow.arity
             if arity == 2:
                 return await workflow.fn(WorkflowContext(self), payload)
             return await (workflow.fn(WorkflowContext(self)) if arity else workflow.fn())
@@ -342,10 +341,10 @@ class ActiveRun:
 
     def _note_entry(self) -> None:
         """Have the core measure how late the handler is entered, and then how long it takes."""
-        core = self.executor.core
-        assert core is not None
-        slot = self.slot if self.is_first_of_slot and self.origin == "schedule" else None
-        self.entered_at = core.note_entry(self.workflow.id, slot)
+        slot = None
+        if self.is_first_of_slot and self.origin == "schedule":
+            slot = self.claimed.slot
+        self.entered_at = self.executor.core.note_entry(self.workflow.id, slot)
 
     def payload(self) -> Any:
         """Return the handler's payload: its own, the slot, or the schedule's input."""
@@ -474,9 +473,7 @@ class ActiveRun:
 
         Asked before anything is executed. It only compares times.
         """
-        core = self.executor.core
-        assert core is not None
-        return not core.is_trusted()
+        return not self.executor.core.is_trusted()
 
     def about_to_call(self, step: str | None) -> None:
         """Note that a step's function, or (``None``) the handler, is called next."""

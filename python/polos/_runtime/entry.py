@@ -38,7 +38,6 @@ class Entry:
         """
         active = self._active
         core = active.executor.core
-        assert core is not None
         while active.entry_is_unconfirmed():
             asked_at = core.steady_now()
             refusal = await active.requests.through_outages(self._ask)

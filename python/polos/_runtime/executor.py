@@ -68,7 +68,7 @@ class Executor:
         self.processes = ProcessPool(process_count)
         self.loop = loop
         self.bridge = LoopBridge(loop, self._handle, self._start, is_held=True)
-        self.core: WorkerCore | None = None
+        self.core: WorkerCore  # set by `begin`, before which no run starts
         self.registered = loop.create_future()
         self.over = loop.create_future()
         self.lost: str | None = None  # why the worker stopped on its own
@@ -130,7 +130,6 @@ class Executor:
 
     def _hook_called(self, call: str) -> None:
         self.nudge_count += 1
-        assert self.core is not None
         self.core.hook_called(call)
 
     def _notice(self, kind: str, text: str) -> None:
@@ -190,7 +189,6 @@ class Executor:
         self.note_change()
 
     def _set_timer(self, id: int, delay_us: int) -> None:
-        assert self.core is not None
         self.core.set_timer(id, delay_us)
 
     def close(self) -> None:

@@ -118,7 +118,6 @@ class ProgressReports:
         written: asyncio.Future[bool] = active.loop.create_future()
         written.add_done_callback(self._on_written)
         self._writing = written
-        assert executor.core is not None
         executor.core.report_progress(
             executor.bridge.core, written, active.run_id, active.token, json.dumps(report)
         )

@@ -204,7 +204,6 @@ class Reporter:
         active.is_reported = True
         active.outcome = kind
         core = active.executor.core
-        assert core is not None
         bridge = None
         if tell is not None:
             claim, of_hook = (active.run_id, active.token), active.origin == "hook"

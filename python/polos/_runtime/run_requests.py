@@ -129,7 +129,6 @@ class RunRequests:
         active = self._active
         executor = active.executor
         durable: asyncio.Future[bool] = active.loop.create_future()
-        assert executor.core is not None
         executor.core.record_step(
             executor.bridge.core,
             durable,
@@ -155,7 +154,6 @@ class RunRequests:
         active = self._active
         executor = active.executor
         answer: asyncio.Future[str] = active.loop.create_future()
-        assert executor.core is not None
         executor.core.await_event(
             executor.bridge.core,
             answer,

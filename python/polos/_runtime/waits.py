@@ -149,7 +149,6 @@ class Waits:
         active = self._active
         executor = active.executor
         core = executor.core
-        assert core is not None
         self._blocked += 1
         if self._blocked == 1:
             core.block(active.run_id, active.token)

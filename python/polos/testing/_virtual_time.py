@@ -499,7 +499,6 @@ class VirtualTime:
         await worker.start()
         executor = worker._executor
         assert executor is not None
-        assert executor.core is not None
         self._core = FaultyCore(executor.core, executor, self._faults, self._crash)
         if self._client.is_away:
             self._core.hold()
