@@ -7,6 +7,7 @@
 
 use super::pool::Lane;
 use crate::thread::Thread;
+use rusqlite::Connection;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::inotify;
@@ -27,6 +28,9 @@ const GAP: Duration = Duration::from_millis(10);
 /// a second would look as often, and each look needs the connection that commits.
 const LOOK_GAP: Duration = Duration::from_millis(1);
 
+/// The same while this process commits too: most of the writes are its own then.
+const OWN_LOOK_GAP: Duration = GAP;
+
 /// How long closing waits for the thread, which may wait for a commit.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -43,7 +47,16 @@ impl Listener {
         let events = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
         watch_next_write(&events, &writer)?;
         let closing = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let mut watch = Watch { writer, on_change, events, closing: Arc::clone(&closing), seen: None };
+        let mut watch = Watch {
+            writer,
+            on_change,
+            events,
+            closing: Arc::clone(&closing),
+            seen: None,
+            // The first look must succeed: there is nothing to compare with yet.
+            has_skipped: true,
+            uses: 0,
+        };
         watch.has_changed();
         let thread = Thread::spawn("polos-listener", move || watch.listen())?;
         Ok(Self { closing, thread: Some(thread) })
@@ -68,6 +81,11 @@ struct Watch {
     events: OwnedFd,
     closing: Arc<OwnedFd>,
     seen: Option<i64>,
+    /// Whether the last look was left out because the connection was in use. Waiting for it delays
+    /// the next commit of this process, so at most every other look waits.
+    has_skipped: bool,
+    /// How often the connection had been used at the last look.
+    uses: u64,
 }
 
 impl Watch {
@@ -76,6 +94,7 @@ impl Watch {
         loop {
             let pause = pauses.next().copied().map(Duration::from_millis);
             let Some(has_news) = self.wait(pause) else { return };
+            let gap = if self.has_own_commits() { OWN_LOOK_GAP } else { LOOK_GAP };
             if self.has_changed() {
                 (self.on_change)();
                 if self.is_closed_within(GAP) {
@@ -86,20 +105,33 @@ impl Watch {
                 if has_news {
                     pauses = PAUSES.iter();
                 }
-                if self.is_closed_within(LOOK_GAP) {
+                if self.is_closed_within(gap) {
                     return;
                 }
             }
         }
     }
 
+    /// Whether this process has used the connection since the last look.
+    fn has_own_commits(&mut self) -> bool {
+        let uses = self.writer.uses();
+        std::mem::replace(&mut self.uses, uses) != uses
+    }
+
     /// Whether others have committed since the last look.
     fn has_changed(&mut self) -> bool {
-        let version = self.writer.with(|connection| {
+        let look = |connection: &Connection| {
             connection.prepare_cached("PRAGMA data_version")?.query_row([], |row| row.get(0))
-        });
+        };
+        let version = if self.has_skipped {
+            self.uses += 1;
+            Some(self.writer.with(look))
+        } else {
+            self.writer.with_unused(look)
+        };
+        self.has_skipped = version.is_none();
         // While the file can't be read, its users report it.
-        let Ok(version) = version else { return false };
+        let Some(Ok(version)) = version else { return false };
         self.seen.replace(version) != Some(version)
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Lane {
     options: SqliteOptions,
     purpose: Purpose,
     connection: Mutex<Option<Connection>>,
+    /// How often callers have asked for the connection.
+    uses: AtomicU64,
 }
 
 impl Lane {
@@ -31,11 +33,16 @@ impl Lane {
         purpose: Purpose,
         connection: Connection,
     ) -> Self {
-        Self { file, options, purpose, connection: Mutex::new(Some(connection)) }
+        Self { file, options, purpose, connection: Mutex::new(Some(connection)), uses: AtomicU64::new(0) }
     }
 
     pub fn file(&self) -> &DatabaseFile {
         &self.file
+    }
+
+    /// How often the connection was used, or is about to be.
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Ordering::Acquire)
     }
 
     /// Runs `work` with the connection.
@@ -50,7 +57,26 @@ impl Lane {
         work: impl Fn(&Connection) -> Result<T>,
     ) -> std::result::Result<T, StoreError> {
         self.file.check()?;
-        let mut place = self.connection.lock();
+        self.uses.fetch_add(1, Ordering::AcqRel);
+        self.run(&mut self.connection.lock(), renewals, work)
+    }
+
+    /// Like [`Self::with`], unless the connection is in use: `None`. Not counted.
+    pub fn with_unused<T>(
+        &self,
+        work: impl Fn(&Connection) -> Result<T>,
+    ) -> Option<std::result::Result<T, StoreError>> {
+        let mut place = self.connection.try_lock()?;
+        let checked = self.file.check();
+        Some(checked.and_then(|()| self.run(&mut place, &AtomicU64::new(0), work)))
+    }
+
+    fn run<T>(
+        &self,
+        place: &mut Option<Connection>,
+        renewals: &AtomicU64,
+        work: impl Fn(&Connection) -> Result<T>,
+    ) -> std::result::Result<T, StoreError> {
         if place.is_none() {
             renewals.fetch_add(1, Ordering::AcqRel);
             *place = Some(connect(&self.file, &self.options, self.purpose)?);
