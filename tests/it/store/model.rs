@@ -456,11 +456,7 @@ impl World<'_> {
                     name: self.step().name,
                     payload: text("7"),
                     idempotency_key: if self.dice.one_in(2) { Some(self.word(&["k1", "k2"])) } else { None },
-                    sent_to: if self.dice.one_in(2) {
-                        Some((self.word(&WORKFLOWS), self.word(&KEYS)))
-                    } else {
-                        None
-                    },
+                    sent_to: None,
                 }))
             }
             73..89 => {
