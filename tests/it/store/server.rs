@@ -69,6 +69,27 @@ impl Server {
         format!("{}{sign}schema=test_{}_{number}", self.url, std::process::id())
     }
 
+    /// Removes all rows from a schema that no store uses any more, as if it were new.
+    pub fn empty(&self, url: &str) {
+        let schema = url.rsplit_once("schema=").unwrap().1;
+        let sql = format!(
+            "DO $$
+             DECLARE name text;
+             BEGIN
+                 FOR name IN SELECT tablename FROM pg_tables
+                     WHERE schemaname = '{schema}' AND tablename NOT IN ('version', 'commits', 'database')
+                 LOOP
+                     EXECUTE format('DELETE FROM {schema}.%I', name);
+                 END LOOP;
+                 PERFORM setval(oid, 1, false) FROM pg_class
+                     WHERE relkind = 'S' AND relnamespace = '{schema}'::regnamespace;
+                 UPDATE {schema}.commits SET no = 0;
+             END
+             $$"
+        );
+        administer(&self.url, &sql);
+    }
+
     pub fn new_store(&self) -> PostgresStore {
         PostgresStore::open(&self.new_schema(), PostgresOptions::default()).unwrap()
     }
