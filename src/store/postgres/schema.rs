@@ -307,8 +307,8 @@ async fn migrate(session: Session<'_>, server: &ServerConfig) -> Result<bool, Pg
                 }
                 session.script(&format!("CREATE INDEX IF NOT EXISTS {name} ON {of}")).await?;
             }
-            // The script that comes twice gathers statistics, of which only the last remain. It takes
-            // a quarter of the time of a new schema.
+            // The script that comes twice gathers statistics, of which only the last remain. It
+            // takes a quarter of the time of a new schema.
             let comes_again = MIGRATIONS
                 .iter()
                 .zip(1..)
