@@ -1,7 +1,8 @@
 //! A run that this worker has claimed, as its event loop gets it.
 
 use polos::calendar::Timestamp;
-use polos::model::{self, ScheduleId, StepRecord};
+use polos::model::{self, Origin, ScheduleId, StepRecord};
+use polos::service::Claim;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyString};
 use std::sync::Arc;
@@ -10,26 +11,49 @@ use std::time::Duration;
 /// A claimed run. Instants are microseconds since the epoch, and data is JSON text.
 ///
 /// Its values are made with it, so that reading one needs no memory.
-#[pyclass(frozen, get_all, module = "polos._polos")]
+#[pyclass(frozen, module = "polos._polos")]
 pub struct ClaimedRun {
+    /// For its completion.
+    pub(super) claim: Claim,
+    slot_due: Option<Timestamp>,
+    /// Whether the run belongs to a slot, and nothing shows that its handler was entered before.
+    #[pyo3(get)]
+    is_first_of_slot: bool,
+    #[pyo3(get)]
     run_id: Py<PyAny>,
+    #[pyo3(get)]
     token: Py<PyAny>,
+    #[pyo3(get)]
     workflow: Py<PyAny>,
+    #[pyo3(get)]
     key: Py<PyAny>,
+    #[pyo3(get)]
     schedule_id: Py<PyAny>,
+    #[pyo3(get)]
     slot: Py<PyAny>,
+    #[pyo3(get)]
     last_slot: Py<PyAny>,
+    #[pyo3(get)]
     upcoming: Py<PyAny>,
+    #[pyo3(get)]
     timezone: Py<PyAny>,
+    #[pyo3(get)]
     origin: Py<PyAny>,
+    #[pyo3(get)]
     attempt: Py<PyAny>,
+    #[pyo3(get)]
     payload: Py<PyAny>,
+    #[pyo3(get)]
     input: Py<PyAny>,
+    #[pyo3(get)]
     journal: Py<PyAny>,
+    #[pyo3(get)]
     interruptions: Py<PyAny>,
+    #[pyo3(get)]
     interrupted_alone: Py<PyAny>,
     /// When its claim and its schedule were last seen in the store, by the core's steady clock, in
     /// microseconds; `None` if they were not.
+    #[pyo3(get)]
     confirmed_at: Py<PyAny>,
 }
 
@@ -49,6 +73,11 @@ pub fn claimed_runs<'py>(
 }
 
 impl ClaimedRun {
+    /// The slot that came due, if the handler is entered for it for the first time.
+    pub(super) fn first_slot(&self) -> Option<Timestamp> {
+        self.slot_due.filter(|_| self.is_first_of_slot)
+    }
+
     fn new(py: Python<'_>, claimed: &model::ClaimedRun, shared: &mut Shared) -> PyResult<Self> {
         let run = &claimed.run;
         let text = |value: &str| PyResult::Ok(text(py, value)?.into_any().unbind());
@@ -57,6 +86,9 @@ impl ClaimedRun {
             Ok(value.map(Timestamp::as_micros).into_pyobject(py)?.unbind())
         };
         Ok(Self {
+            claim: Claim::of(run),
+            slot_due: run.slot.filter(|_| run.origin == Origin::Schedule),
+            is_first_of_slot: run.origin.is_slot() && run.attempt == 1 && claimed.journal.is_empty(),
             run_id: text(run.id.as_str())?,
             token: run.token.0.into_pyobject(py)?.into_any().unbind(),
             workflow: shared.workflow.get(py, &run.workflow)?,

@@ -1,13 +1,14 @@
 //! One worker, as seen from Python.
 
 use super::bridge::{Bridge, BridgeDispatcher, Item};
+use super::claimed_run::ClaimedRun;
 use super::errors::to_exception;
 use polos::calendar::Timestamp;
 use polos::engine::metrics::{FINISHED, SlotCount};
 use polos::engine::{Dispatcher, ExecutionOutcome, Message, Notice};
 use polos::error::Error;
-use polos::model::{Json, RunId, StepRecord, StepState, Token};
-use polos::service::{Claim, Database, Tell, Worker, WorkerEvents, WorkerSetup, wait_response};
+use polos::model::{Json, StepRecord, StepState, Token};
+use polos::service::{Database, Tell, Worker, WorkerEvents, WorkerSetup, wait_response};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::sync::Arc;
@@ -158,43 +159,36 @@ impl WorkerCore {
 
     /// Completes a claim. `kind` is `succeeded`, `failed`, `cancelled`, `parked`, `held`,
     /// `released`, or `skipped`; `data` is its result or error (JSON), or why it is skipped or
-    /// held. A run that `stands_alone` has neither schedule nor parent. A failure is retried by the
-    /// workflow's policy, unless `is_final`. With `tells`, a hook is called about the outcome:
-    /// answers `("tell", run, token, call)` through the bridge, with the id of the recorded call,
-    /// or with `None` if there is nothing to tell.
+    /// held. A failure is retried by the workflow's policy, unless `is_final`. `entered_at` is what
+    /// `note_entry` returned, if the handler was entered. With `tells`, a hook is called about the
+    /// outcome: answers `("tell", run, token, call)` through the bridge, with the id of the
+    /// recorded call, or with `None` if there is nothing to tell.
     #[expect(clippy::too_many_arguments, reason = "one crossing, flat arguments")]
-    #[pyo3(signature = (run, token, workflow, attempt, kind, stands_alone, data=None, wakes_at=None, is_final=false,
-                        is_of_slot=false, entered_at=None, tells=None))]
+    #[pyo3(signature = (claimed, kind, data=None, wakes_at=None, is_final=false, entered_at=None, tells=None))]
     fn complete_run(
         &self,
-        run: &str,
-        token: i64,
-        workflow: &str,
-        attempt: u32,
+        claimed: &ClaimedRun,
         kind: &str,
-        stands_alone: bool,
         data: Option<&str>,
         wakes_at: Option<i64>,
         is_final: bool,
-        is_of_slot: bool,
         entered_at: Option<u64>,
         tells: Option<&Bridge>,
     ) -> PyResult<()> {
-        let entered_at = entered_at.map(Duration::from_micros);
-        let claim = Claim { run, token, workflow, attempt, stands_alone, is_of_slot, entered_at };
+        let claim = &claimed.claim;
         let tell = tells.map(|bridge| -> Tell {
-            let (line, run) = (bridge.line(), RunId::from(run));
-            Box::new(move |call| line.push(Item::Tell(run, Token(token), call)))
+            let (line, run, token) = (bridge.line(), claim.run.clone(), claim.token);
+            Box::new(move |call| line.push(Item::Tell(run, token, call)))
         });
-        self.worker.complete_run(&claim, outcome(kind, data, wakes_at, is_final)?, tell);
+        let entered_at = entered_at.map(Duration::from_micros);
+        self.worker.complete_run(claim, outcome(kind, data, wakes_at, is_final)?, entered_at, tell);
         Ok(())
     }
 
-    /// Notes that a handler is entered, for the first time if `slot` is given. Returns what
-    /// `complete_run` takes as `entered_at`.
-    #[pyo3(signature = (workflow, slot=None))]
-    fn note_entry(&self, workflow: &str, slot: Option<i64>) -> u64 {
-        let entered_at = self.worker.note_entry(workflow, slot.map(Timestamp::from_micros));
+    /// Notes that the handler is entered, to measure how late it is and how long it takes. Returns
+    /// when, by the core's steady clock, in microseconds.
+    fn note_entry(&self, claimed: &ClaimedRun) -> u64 {
+        let entered_at = self.worker.note_entry(&claimed.claim.workflow, claimed.first_slot());
         u64::try_from(entered_at.as_micros()).unwrap_or(u64::MAX)
     }
 

@@ -11,7 +11,9 @@ use crate::engine::group_commit::{GroupCommit, Job, Report};
 use crate::engine::metrics::{Metrics, SlotCount};
 use crate::engine::{Deadline, Dispatcher, Engine, ExecutionOutcome, Message, Permits, WorkflowConfig};
 use crate::error::Error;
-use crate::model::{BusyProcesses, Completion, HookCall, RunId, RunState, StepRecord, Token, WorkerId};
+use crate::model::{
+    BusyProcesses, Completion, HookCall, Origin, Run, RunId, RunState, StepRecord, Token, WorkerId,
+};
 use crate::process;
 use crate::store::{Answer, Command, Rejection, StoreWrites};
 use crate::sync::Mutex;
@@ -35,22 +37,26 @@ pub struct WorkerEvents {
 /// Is passed the id of the hook call to make about a run's outcome, if there is one.
 pub type Tell = Box<dyn FnOnce(Option<Arc<str>>) + Send>;
 
-/// A claim, and what the store needs to know about its run.
-pub struct Claim<'a> {
+/// A claim, and what its completion needs to know about the run.
+pub struct Claim {
     /// The run.
-    pub run: &'a str,
+    pub run: RunId,
     /// The claim's token.
-    pub token: i64,
+    pub token: Token,
     /// Id of the run's workflow.
-    pub workflow: &'a str,
+    pub workflow: Arc<str>,
     /// The current attempt, starting at 1.
     pub attempt: u32,
-    /// Whether the run has neither schedule nor parent.
-    pub stands_alone: bool,
-    /// Whether a slot of its schedule caused the run.
-    pub is_of_slot: bool,
-    /// When its handler was entered, by the steady clock, if it was.
-    pub entered_at: Option<Duration>,
+    /// What created the run.
+    pub origin: Origin,
+}
+
+impl Claim {
+    /// The claim of a run that was just claimed.
+    pub fn of(run: &Run) -> Self {
+        let (id, workflow) = (run.id.clone(), Arc::clone(&run.workflow));
+        Self { run: id, token: run.token, workflow, attempt: run.attempt, origin: run.origin }
+    }
 }
 
 /// A running engine. After a fork, the child must not use it; its drop there leaves alone what
@@ -210,20 +216,27 @@ impl<D: Dispatcher> Worker<D> {
     /// With `tell`, a hook is called about the outcome: the call is recorded with it, and passed to
     /// `tell` when that is durable. `tell` gets `None` if there is nothing to tell, because the
     /// outcome is another one or was not recorded.
-    pub fn complete_run(&self, claim: &Claim<'_>, outcome: ExecutionOutcome, tell: Option<Tell>) {
-        let (run, token) = (RunId::from(claim.run), Token(claim.token));
-        let workflow = self.workflows.get(claim.workflow);
-        let ending = outcome.completion(workflow, claim.run, claim.attempt, self.database.clock.now().wall);
+    pub fn complete_run(
+        &self,
+        claim: &Claim,
+        outcome: ExecutionOutcome,
+        entered_at: Option<Duration>,
+        tell: Option<Tell>,
+    ) {
+        let (run, token, attempt) = (claim.run.clone(), claim.token, claim.attempt);
+        let workflow = self.workflows.get(&*claim.workflow);
+        let ending = outcome.completion(workflow, run.as_str(), attempt, self.database.clock.now().wall);
         let sender = self.sender.clone();
         if self.permits.is_short() {
             // An engine that has stopped needs no messages.
             let _ = sender.send(Message::Returned { run: run.clone(), token });
         }
         let is_skipped = matches!(ending, Completion::Skipped { .. });
-        let ended = EndedExecution::new(&self.metrics, claim, is_skipped);
+        let ended = EndedExecution::new(&self.metrics, claim, entered_at, is_skipped);
         let clock = Arc::clone(&self.database.clock);
-        let (ending, stands_alone) = (Box::new(ending), claim.stands_alone);
-        let (attempt, tells) = (claim.attempt, tell.is_some());
+        // Such a run has neither schedule nor parent.
+        let stands_alone = claim.origin == Origin::Invoke;
+        let (ending, tells) = (Box::new(ending), tell.is_some());
         let command = Command::CompleteRun { run: run.clone(), token, ending, stands_alone, tells };
         commit(&self.database.store, command, move |report| {
             let report = report.ok();
@@ -365,20 +378,20 @@ impl<D: Dispatcher> Drop for Worker<D> {
 /// What is counted about an execution when its end is committed.
 struct EndedExecution {
     metrics: Arc<Metrics>,
-    workflow: String,
+    workflow: Arc<str>,
     is_withdrawn: bool,
     is_of_slot: bool,
     entered_at: Option<Duration>,
 }
 
 impl EndedExecution {
-    fn new(metrics: &Arc<Metrics>, claim: &Claim<'_>, is_withdrawn: bool) -> Self {
+    fn new(metrics: &Arc<Metrics>, claim: &Claim, entered_at: Option<Duration>, is_withdrawn: bool) -> Self {
         Self {
             metrics: Arc::clone(metrics),
-            workflow: claim.workflow.to_owned(),
+            workflow: Arc::clone(&claim.workflow),
             is_withdrawn,
-            is_of_slot: claim.is_of_slot,
-            entered_at: claim.entered_at,
+            is_of_slot: claim.origin == Origin::Schedule,
+            entered_at,
         }
     }
 

@@ -69,7 +69,6 @@ class ActiveRun:
         "executor",
         "failure",
         "has_begun",
-        "is_first_of_slot",
         "is_reported",
         "journal",
         "loop",
@@ -94,17 +93,12 @@ class ActiveRun:
         self.claimed = claimed
         self.run_id = claimed.run_id
         self.token = claimed.token
-        self.origin = origin = claimed.origin
-        self.attempt = attempt = claimed.attempt
+        self.origin = claimed.origin
+        self.attempt = claimed.attempt
         self.executor = executor
         self.loop = executor.loop
         self.workflow = workflow
-        journal = claimed.journal
-        self.journal = StepJournal(journal)
-        # Whether the run belongs to a slot, and nothing shows that its handler was entered before.
-        self.is_first_of_slot = (
-            (origin == "schedule" or origin == "backfill") and attempt == 1 and not journal
-        )
+        self.journal = StepJournal(claimed.journal)
         self._waits: Waits | None = None
         self.task: asyncio.Task[None] | None = None
         self.stop_reason: str | None = None
@@ -298,7 +292,7 @@ class ActiveRun:
 
     def entry_is_unconfirmed(self) -> bool:
         """Whether only the database knows if the handler may be called now."""
-        if not self.is_first_of_slot:
+        if not self.claimed.is_first_of_slot:
             return False
         return not self.executor.core.is_confirmed(self.run_id, self.token, self.confirmed_at)
 
@@ -314,7 +308,7 @@ class ActiveRun:
         if self.entry_is_unconfirmed() and not await self.entry.is_allowed():
             return None
         if workflow.is_async:
-            self._note_entry()
+            self.entered_at = self.executor.core.note_entry(self.claimed)
             if arity == 2:
                 return await workflow.fn(WorkflowContext(self), payload)
             return await (workflow.fn(WorkflowContext(self)) if arity else workflow.fn())
@@ -336,15 +330,8 @@ class ActiveRun:
         # Middleware may have taken long.
         if not self.entry.is_allowed_in_thread():
             return None
-        self._note_entry()
+        self.entered_at = self.executor.core.note_entry(self.claimed)
         return handler()
-
-    def _note_entry(self) -> None:
-        """Have the core measure how late the handler is entered, and then how long it takes."""
-        slot = None
-        if self.is_first_of_slot and self.origin == "schedule":
-            slot = self.claimed.slot
-        self.entered_at = self.executor.core.note_entry(self.workflow.id, slot)
 
     def payload(self) -> Any:
         """Return the handler's payload: its own, the slot, or the schedule's input."""

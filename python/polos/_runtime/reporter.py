@@ -209,20 +209,7 @@ class Reporter:
             claim, of_hook = (active.run_id, active.token), active.origin == "hook"
             active.executor.hooks.expect(claim, tell[0], active.workflow, tell[1], of_hook)
             bridge = active.executor.bridge.core
-        core.complete_run(
-            active.run_id,
-            active.token,
-            active.workflow.id,
-            active.attempt,
-            kind,
-            active.origin == "invoke",
-            data,
-            wakes_at,
-            final,
-            active.origin == "schedule",
-            active.entered_at,
-            bridge,
-        )
+        core.complete_run(active.claimed, kind, data, wakes_at, final, active.entered_at, bridge)
 
 
 def _what_follows(attempts: int, is_last: bool, reason: str | None) -> str:

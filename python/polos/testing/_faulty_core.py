@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from polos.testing._faults import Faults, Moment
 
 if TYPE_CHECKING:
-    from polos._polos import WorkerCore
+    from polos._polos import ClaimedRun, WorkerCore
     from polos._runtime.active_run import ActiveRun
     from polos._runtime.executor import Executor
 
@@ -104,14 +104,14 @@ class FaultyCore:
 
     def complete_run(self, *ending: Any) -> None:
         """See the core."""
-        run, token, _, _, kind, *_ = ending
-        active = self._executor.active.get((run, token))
+        claimed, kind, *_ = ending
+        active = self._executor.active.get((claimed.run_id, claimed.token))
         is_final = kind in ("succeeded", "failed", "cancelled")
         self._write(active, None, is_final, lambda: self._core.complete_run(*ending))
 
-    def note_entry(self, workflow: str, slot: int | None = None) -> int:
+    def note_entry(self, claimed: ClaimedRun) -> int:
         """See the core."""
-        return self._core.note_entry(workflow, slot)
+        return self._core.note_entry(claimed)
 
     def counts(self) -> list[tuple[str, str, str, int]]:
         """See the core."""

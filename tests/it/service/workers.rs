@@ -5,7 +5,7 @@ use crate::sim::faults::FaultyStore;
 use polos::engine::group_commit::GroupCommit;
 use polos::engine::{Dispatcher, ExecutionOutcome, Notice, Stop};
 use polos::error::Error;
-use polos::model::{ClaimedRun, ScheduleStatus, StepRecord, StepState};
+use polos::model::{ClaimedRun, Origin, ScheduleStatus, StepRecord, StepState, Token};
 use polos::service::{Claim, Database, Request, Worker, WorkerEvents, WorkerSetup};
 use polos::store::{MemoryStore, Page, ScheduleFilter};
 use polos::sync::Mutex;
@@ -110,8 +110,8 @@ fn failure(is_final: bool) -> ExecutionOutcome {
     ExecutionOutcome::Failed { error: Some(r#"{"type":"E","message":"","traceback":""}"#.into()), is_final }
 }
 
-fn claim(run: &str, token: i64, attempt: u32) -> Claim<'_> {
-    Claim { run, token, workflow: "wf", attempt, stands_alone: true, is_of_slot: false, entered_at: None }
+fn claim(run: &str, token: i64, attempt: u32) -> Claim {
+    Claim { run: run.into(), token: Token(token), workflow: "wf".into(), attempt, origin: Origin::Invoke }
 }
 
 #[test]
@@ -119,12 +119,12 @@ fn a_failed_run_is_queued_for_its_retry_and_fails_when_none_is_left() {
     let project = Project::new();
     let worker = project.worker(setup(&nothing())).unwrap();
     let (id, token) = project.started_run(&worker);
-    worker.complete_run(&claim(&id, token, 1), failure(false), None);
+    worker.complete_run(&claim(&id, token, 1), failure(false), None, None);
     assert_eq!(project.run(&id)["status"], "queued");
     project.database.manual.as_ref().unwrap().advance_to(at("12:00:01"));
     let (again, token) = project.next_start(&worker);
     assert_eq!(again, id);
-    worker.complete_run(&claim(&id, token, 2), failure(false), None);
+    worker.complete_run(&claim(&id, token, 2), failure(false), None, None);
     assert_eq!(project.run(&id)["status"], "failed");
 }
 
@@ -133,7 +133,7 @@ fn a_final_failure_is_not_retried() {
     let project = Project::new();
     let worker = project.worker(setup(&nothing())).unwrap();
     let (id, token) = project.started_run(&worker);
-    worker.complete_run(&claim(&id, token, 1), failure(true), None);
+    worker.complete_run(&claim(&id, token, 1), failure(true), None, None);
     assert_eq!(project.run(&id)["status"], "failed");
 }
 
@@ -150,8 +150,8 @@ fn a_last_failure_counts_for_its_schedules_pause() {
     let schedule = schedules[0]["id"].as_str().unwrap();
     project.database.manual.as_ref().unwrap().advance_to(at("13:00:00"));
     let (id, token) = project.next_start(&worker);
-    let claim = Claim { stands_alone: false, ..claim(&id, token, 2) };
-    worker.complete_run(&claim, failure(false), None);
+    let claim = Claim { origin: Origin::Schedule, ..claim(&id, token, 2) };
+    worker.complete_run(&claim, failure(false), None, None);
     assert_eq!(project.ask(json!({"get_schedule": {"id": schedule}}))["status"], "paused");
 }
 
@@ -170,7 +170,12 @@ fn a_completion_reads_nothing_before_it_is_written() {
     project.database.manual.as_ref().unwrap().advance_to(at("13:00:00"));
     let (id, token) = project.next_start(&worker);
     let read_count = store.trouble.lock().read_count;
-    worker.complete_run(&Claim { stands_alone: false, ..claim(&id, token, 2) }, failure(false), None);
+    worker.complete_run(
+        &Claim { origin: Origin::Schedule, ..claim(&id, token, 2) },
+        failure(false),
+        None,
+        None,
+    );
     assert_eq!(store.trouble.lock().read_count, read_count, "the event loop's thread waits for it");
     let page = Page { limit: 10, after: None };
     let schedules = store.inner.schedules(PROJECT, &ScheduleFilter::default(), &page).unwrap();
