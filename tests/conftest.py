@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib.util
 import os
 import queue
@@ -82,12 +81,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     config.hook.pytest_deselected(items=[item for item in items if not works_on_store(item)])
     items[:] = [item for item in items if works_on_store(item)]
-
-
-def pytest_collection_finish() -> None:
-    """Keep what was collected out of each garbage collection, which some tests ask for often."""
-    gc.collect()
-    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
