@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -210,6 +211,9 @@ async def test_runs_that_lack_memory_start_once_when_there_is_some(
     async with Worker(client, workflows=[counted]) as worker:
         assert worker._executor is not None
         worker._executor.watchdog.close()  # it would start a thread, even without memory
+        for thread in threading.enumerate():
+            if thread.name == "polos-blocking":
+                thread.join()  # it would end without memory
         low_memory.bridge = worker._executor.bridge
         handles = await asyncio.gather(*(runs.invoke(client, counted) for _ in range(20)))
         await asyncio.wait_for(asyncio.gather(*(handle.result() for handle in handles)), 30)
