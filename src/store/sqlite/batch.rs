@@ -2,6 +2,7 @@
 
 use super::queries;
 use super::statements::Session;
+use super::successes::Successes;
 use crate::calendar::Timestamp;
 use crate::model::{ClaimRules, WorkerId};
 use crate::store::{Answer, Command, Rejection};
@@ -46,6 +47,7 @@ pub(super) struct Batch<'c> {
     pub(super) session: Session<'c>,
     now: Timestamp,
     claimants: Vec<Claimant>,
+    pub(super) successes: Successes,
     /// What workflows declare about their runs, if it was read.
     pub(super) rules: Option<Vec<(ProjectWorkflow, ClaimRules)>>,
 }
@@ -73,7 +75,13 @@ fn attempt(
     connection.execute_batch("BEGIN IMMEDIATE")?;
     // Not sooner: see `StoreWrites::commit_when`.
     let now = now();
-    let mut batch = Batch { session: Session::on(connection), now, claimants: Vec::new(), rules: None };
+    let mut batch = Batch {
+        session: Session::on(connection),
+        now,
+        claimants: Vec::new(),
+        successes: Successes::default(),
+        rules: None,
+    };
     let answers = batch.all(commands, is_careful);
     drop(batch);
     let committed = answers.and_then(|answers| {
@@ -113,6 +121,7 @@ impl Batch<'_> {
         for command in commands {
             answers.push(if is_careful { self.careful(command)? } else { self.plain(command)? });
         }
+        self.write_successes()?;
         self.write_heartbeats()?;
         Ok(answers)
     }
@@ -128,6 +137,7 @@ impl Batch<'_> {
     fn careful(&mut self, command: &Command) -> Result<std::result::Result<Answer, Rejection>> {
         match self.guarded(|batch| {
             let answer = batch.apply(command)?;
+            batch.write_successes()?;
             batch.write_heartbeats()?;
             Ok(answer)
         }) {
@@ -142,12 +152,14 @@ impl Batch<'_> {
 
     /// Does the work, or undoes what it wrote.
     pub(super) fn guarded<T>(&mut self, work: impl FnOnce(&mut Self) -> Applied<T>) -> Applied<T> {
-        // The heartbeats of earlier commands must not be undone with it.
+        // What earlier commands have noted must not be undone with it.
+        self.write_successes()?;
         self.write_heartbeats()?;
         self.run("SAVEPOINT command", [])?;
         let done = work(self);
         if done.is_err() {
             self.claimants.clear();
+            self.successes = Successes::default();
             self.rules = None;
             self.run("ROLLBACK TO command", [])?;
         }
@@ -156,6 +168,9 @@ impl Batch<'_> {
     }
 
     fn apply(&mut self, command: &Command) -> Applied {
+        if !matches!(command, Command::CompleteRun { .. }) {
+            self.write_successes()?;
+        }
         match command {
             Command::RegisterWorker(entry) => self.register_worker(entry),
             Command::Reconcile { entry, silent } => self.reconcile(entry, silent),

@@ -11,7 +11,8 @@ use crate::store::row_reader::RowReader;
 use crate::store::tables::transitions;
 use crate::store::{Answer, Codes, Rejection, Suspects};
 use rusqlite::{Result, params};
-use std::collections::BTreeSet;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Batch<'_> {
@@ -72,10 +73,7 @@ impl Batch<'_> {
             let most = limit - chosen.len();
             chosen.extend(self.held_for(project, codes, (most, until), &mut rooms)?);
         }
-        let mut claimed = Vec::with_capacity(chosen.len());
-        for (no, limit) in chosen {
-            claimed.extend(self.claim_run(no, worker, limit)?);
-        }
+        let claimed = self.claim_all(chosen, worker)?;
         if !claimed.is_empty() {
             self.bump_heartbeat(worker)?;
         }
@@ -138,27 +136,40 @@ impl Batch<'_> {
         )
     }
 
-    fn claim_run(
+    /// Claims the runs with these numbers, each with its limit.
+    fn claim_all(
         &mut self,
-        no: i64,
+        chosen: Vec<(i64, Option<Arc<str>>)>,
         worker: &WorkerId,
-        limit: Option<Arc<str>>,
-    ) -> Result<Option<ClaimedRun>> {
-        let Some(mut run) = self.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())? else {
-            return Ok(None);
-        };
-        let is_fresh = run.started_at.is_none();
-        run.limit = limit;
-        transitions::claim(&mut run, worker, self.now());
-        self.run(
-            queries::CLAIM_RUN,
-            params![no, run.token, run.worker, run.started_at, run.available_at, run.note, run.limit],
-        )?;
-        let journal = if is_fresh {
-            Vec::new()
-        } else {
-            self.all_rows(queries::STEPS, [no], |row| Columns::of(row).step())?
-        };
-        Ok(Some(ClaimedRun { run, journal, is_first: is_fresh }))
+    ) -> Result<Vec<ClaimedRun>> {
+        let mut claimed = Vec::with_capacity(chosen.len());
+        let mut together: BTreeMap<Option<Arc<str>>, Vec<i64>> = BTreeMap::new();
+        let is_single = chosen.len() == 1;
+        for (no, limit) in chosen {
+            let Some(mut run) = self.one(queries::RUN_BY_NO, [no], |row| Columns::of(row).run())? else {
+                continue;
+            };
+            let is_fresh = run.started_at.is_none();
+            run.limit.clone_from(&limit);
+            transitions::claim(&mut run, worker, self.now());
+            if is_single || run.refused_by.is_some() {
+                self.run(
+                    queries::CLAIM_RUN,
+                    params![no, run.token, run.worker, run.started_at, run.available_at, run.note, run.limit],
+                )?;
+            } else {
+                together.entry(limit).or_default().push(no);
+            }
+            let journal = if is_fresh {
+                Vec::new()
+            } else {
+                self.all_rows(queries::STEPS, [no], |row| Columns::of(row).step())?
+            };
+            claimed.push(ClaimedRun { run, journal, is_first: is_fresh });
+        }
+        for (limit, numbers) in together {
+            self.run(queries::CLAIM_RUNS, params![json!(numbers).to_string(), worker, self.now(), limit])?;
+        }
+        Ok(claimed)
     }
 }

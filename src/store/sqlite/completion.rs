@@ -80,13 +80,26 @@ impl Batch<'_> {
         ending: &Completion,
         tells: bool,
     ) -> Applied {
-        let row = self.one(queries::CLAIM, [id], ClaimRow::read)?.ok_or(Rejection::Fenced)?;
+        let mut row = self.one(queries::CLAIM, [id], ClaimRow::read)?.ok_or(Rejection::Fenced)?;
+        if self.is_unwritten_success(row.no) {
+            self.write_successes()?;
+            row = self.one(queries::CLAIM, [id], ClaimRow::read)?.ok_or(Rejection::Fenced)?;
+        }
         let print = transitions::completion_print(ending);
         if row.state != RunState::Running || row.token != token {
             if row.ended_token == Some(token.0) && row.ended_print == Some(print) {
                 return Ok(Answer::Ended { state: row.ended_state, released: row.ended_released });
             }
             return Err(Rejection::Fenced.into());
+        }
+        let success = match ending {
+            Completion::Succeeded { result } if row.parent.is_none() && !row.is_limited && !tells => {
+                Some(result)
+            }
+            _ => None,
+        };
+        if success.is_none() {
+            self.write_successes()?;
         }
         if let Completion::Skipped { reason } = ending
             && !self.any(queries::HAS_STEP, [row.no])?
@@ -106,6 +119,10 @@ impl Batch<'_> {
             self.set_free(row.no, state, true, row.schedule.as_ref(), row.parent.as_ref())? || row.is_limited;
         if ended.attempt != row.claim.attempt {
             self.run(queries::FORGET_INTERRUPTIONS, [row.no])?;
+        }
+        if let (Some(result), false) = (success, released) {
+            self.add_success(row.no, result.as_ref(), print)?;
+            return Ok(Answer::Ended { state, released });
         }
         self.run(
             queries::END_CLAIM,
@@ -261,6 +278,7 @@ impl Batch<'_> {
         key: Option<&str>,
     ) -> Result<bool> {
         let Some((next, next_key)) = next else { return Ok(false) };
+        self.write_successes()?;
         let takes_over = backfill::takes_over(next_key.as_deref(), key);
         if !takes_over && self.any(queries::HAS_LIVE, params![schedule, ended])? {
             return Ok(false);

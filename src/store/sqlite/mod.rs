@@ -31,6 +31,7 @@ mod runs;
 mod schedules;
 mod schema;
 mod statements;
+mod successes;
 
 use super::{
     Answer, Command, DueSchedule, KeyedRun, NextWork, Page, ProjectStats, Rejection, RunFilter,

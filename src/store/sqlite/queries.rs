@@ -41,6 +41,14 @@ macro_rules! wanted_tags {
     };
 }
 
+/// What changes in a run that succeeds.
+macro_rules! success {
+    () => {
+        "state = 'succeeded', result = ?2, error = NULL, finished_at = ?3, ended_token = token, \
+         ended_print = ?4, ended_state = 'succeeded', ended_released = 0"
+    };
+}
+
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $sql:expr;)+) => {
         $($(#[$doc])* pub(super) const $name: &str = $sql;)+
@@ -248,6 +256,11 @@ statements! {
     /// Claims a run. (primary key)
     CLAIM_RUN = "UPDATE run SET state = 'running', token = ?2, worker = ?3, started_at = ?4, child_ended = 0, \
         available_at = ?5, note = ?6, limit_name = ?7 WHERE no = ?1";
+    /// Claims runs that were not held for their code, under one limit or none. A violated constraint
+    /// undoes the transaction, so this needs no journal of the statement. (primary key)
+    CLAIM_RUNS = "UPDATE OR FAIL run SET state = 'running', token = token + 1, worker = ?2, \
+        started_at = coalesce(started_at, max(?3, available_at)), child_ended = 0, limit_name = ?4 \
+        WHERE no IN (SELECT value FROM json_each(?1))";
     /// What the completion of a claim depends on. (unique id)
     CLAIM = "SELECT no, state, token, attempt, available_at, cancel_requested, child_ended, schedule_id, parent, \
         ended_token, ended_print, ended_state, ended_released, refused_by, limit_name, id FROM run WHERE id = ?1";
@@ -267,6 +280,10 @@ statements! {
     END_CLAIM = "UPDATE run SET state = ?2, attempt = ?3, available_at = ?4, result = ?5, \
         error = CASE WHEN ?6 THEN error ELSE ?7 END, finished_at = ?8, ended_token = ?9, ended_print = ?10, \
         ended_state = ?11, ended_released = ?12 WHERE no = ?1";
+    /// Completes a run that succeeded, and whose end released nothing. (primary key)
+    END_SUCCESS = concat!("UPDATE run SET ", success!(), " WHERE no = ?1");
+    /// The same for several. (primary key)
+    END_SUCCESSES = concat!("UPDATE OR FAIL run SET ", success!(), " WHERE no IN (SELECT value FROM json_each(?1))");
     /// Counts that the worker of a run has died while it executed it. (primary key)
     COUNT_INTERRUPTION = "UPDATE run SET interruptions = min(interruptions + 1, 4294967295), \
         interrupted_token = token, interrupted_alone = ?2 WHERE no = ?1";

@@ -41,6 +41,7 @@ cases! {
     retrying_a_run_that_shall_stop_cancels_it,
     a_finished_child_wakes_its_parent,
     a_child_that_ended_before_its_parent_parked_wakes_it_too,
+    claims_made_together_forget_children_that_have_ended,
     a_queued_run_is_cancelled_at_once,
     a_running_run_is_asked_to_stop,
     cancelling_goes_down_to_the_children,
@@ -414,6 +415,18 @@ fn a_child_that_ended_before_its_parent_parked_wakes_it_too(fixture: &Fixture<'_
     fixture.end(at(4), &parent, Completion::Parked { wakes_at: at(9_999) });
     assert_eq!(fixture.run(&parent).available_at, at(4), "nobody else would wake it");
     fixture.claim(at(5));
+    fixture.end(at(6), &parent, Completion::Parked { wakes_at: at(9_999) });
+    assert_eq!(fixture.run(&parent).available_at, at(9_999), "it has been told");
+}
+
+fn claims_made_together_forget_children_that_have_ended(fixture: &Fixture<'_>) {
+    let parent = fixture.running(at(0), "run_parent").id;
+    let child = fixture.create(at(1), child_of(&parent, "run_child"));
+    fixture.claim(at(2));
+    fixture.end(at(3), &child, succeeded());
+    fixture.end(at(4), &parent, Completion::Parked { wakes_at: at(9_999) });
+    fixture.create(at(5), new_run("run_other"));
+    assert_eq!(fixture.claim(at(5)).len(), 2);
     fixture.end(at(6), &parent, Completion::Parked { wakes_at: at(9_999) });
     assert_eq!(fixture.run(&parent).available_at, at(9_999), "it has been told");
 }
