@@ -256,8 +256,8 @@ statements! {
     /// Claims a run. (primary key)
     CLAIM_RUN = "UPDATE run SET state = 'running', token = ?2, worker = ?3, started_at = ?4, child_ended = 0, \
         available_at = ?5, note = ?6, limit_name = ?7 WHERE no = ?1";
-    /// Claims runs that were not held for their code, under one limit or none. A violated constraint
-    /// undoes the transaction, so this needs no journal of the statement. (primary key)
+    /// Claims runs that no code has refused, with one limit or none. A violated constraint undoes
+    /// the transaction, so this needs no journal of the statement. (primary key)
     CLAIM_RUNS = "UPDATE OR FAIL run SET state = 'running', token = token + 1, worker = ?2, \
         started_at = coalesce(started_at, max(?3, available_at)), child_ended = 0, limit_name = ?4 \
         WHERE no IN (SELECT value FROM json_each(?1))";
