@@ -29,6 +29,8 @@ from polos import (
     schedules,
     workflow,
 )
+from polos._polos import ClaimedRun
+from polos._runtime.executor import Executor
 from polos._runtime.signals import without_echoes
 
 # --- start and stop --------------------------------------------------------------------------
@@ -642,6 +644,35 @@ async def test_a_run_that_arrives_while_its_worker_closes_is_not_executed(
     while handle.sync.status() != "running" or not poll.poll(30_000):
         pass
     await worker.close()
+    assert entered == []
+    assert await handle.status() == "queued"
+
+
+@pytest.mark.usefixtures("own_database")
+async def test_a_run_that_arrives_when_its_worker_has_released_all_is_not_executed(
+    client: PolosClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entered: list[str] = []
+
+    @workflow
+    async def job(ctx: WorkflowContext) -> None:
+        entered.append(ctx.run_id)
+
+    arrived: asyncio.Queue[tuple[Executor, ClaimedRun]] = asyncio.Queue()
+    start, release_all = Executor._start, Worker._release_all
+
+    def hold_back(executor: Executor, claimed: ClaimedRun) -> None:
+        arrived.put_nowait((executor, claimed))
+
+    def release_all_but_one(worker: Worker) -> None:
+        release_all(worker)
+        start(*late)
+
+    monkeypatch.setattr(Executor, "_start", hold_back)
+    monkeypatch.setattr(Worker, "_release_all", release_all_but_one)
+    async with Worker(client, app="tests"):
+        handle = await job.invoke(client)
+        late = await asyncio.wait_for(arrived.get(), 30)
     assert entered == []
     assert await handle.status() == "queued"
 
