@@ -88,7 +88,7 @@ impl ClaimedRun {
         Ok(Self {
             claim: Claim::of(run),
             slot_due: run.slot.filter(|_| run.origin == Origin::Schedule),
-            is_first_of_slot: run.origin.is_slot() && run.attempt == 1 && claimed.journal.is_empty(),
+            is_first_of_slot: run.may_be_unentered(!claimed.journal.is_empty()),
             run_id: text(run.id.as_str())?,
             token: run.token.0.into_pyobject(py)?.into_any().unbind(),
             workflow: shared.workflow.get(py, &run.workflow)?,
