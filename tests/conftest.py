@@ -6,6 +6,7 @@ import asyncio
 import importlib.util
 import os
 import queue
+import re
 import signal
 import subprocess
 import sys
@@ -81,6 +82,49 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     config.hook.pytest_deselected(items=[item for item in items if not works_on_store(item)])
     items[:] = [item for item in items if works_on_store(item)]
+
+
+# Tests that share something costly: pytest-xdist gives all with the same beginning to one of its
+# workers. Its own mark for that has no effect with pytest 9.2 (pytest-xdist issue 1386).
+ONE_WORKER = (
+    "tests/acceptance/test_benchmarks.py",
+    "tests/acceptance/test_prometheus.py",
+    "tests/acceptance/test_recorded_types.py",
+    "tests/torture/test_checker.py",
+    "tests/torture/test_short.py::test_a_fault_violates_nothing_on_postgresql",
+    "tests/torture/test_soak.py",
+)
+
+
+def one_worker(nodeid: str) -> str | None:
+    """Return the beginning that a test has in common with others that need the same worker."""
+    return next((start for start in ONE_WORKER if nodeid.startswith(start)), None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let `--dist loadgroup` follow `ONE_WORKER`."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Scheduling(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return one_worker(nodeid) or nodeid
+
+    return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def in_one_worker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Fail if `--dist loadgroup` gives tests of `ONE_WORKER` to different workers."""
+    start, worker = one_worker(request.node.nodeid), os.environ.get("PYTEST_XDIST_WORKER")
+    if start is None or worker is None or not request.config.getoption("loadgroup", False):
+        return
+    # Each worker has a folder in a common one.
+    folder, name = tmp_path_factory.getbasetemp().parent, re.sub(r"\W", "-", start)
+    (folder / f"{name}-in-{worker}").touch()
+    assert len(list(folder.glob(f"{name}-in-*"))) == 1, f"several workers run tests of {start}"
 
 
 @pytest.hookimpl(wrapper=True)

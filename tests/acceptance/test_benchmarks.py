@@ -21,7 +21,7 @@ ONE_RUN = {"runs": 2, "steps": 3, "batches": 2}
 
 # All programs run before the first test is over. The deadline of one program on a busy machine.
 TIMEOUT = 120
-pytestmark = [pytest.mark.timeout(4 * TIMEOUT), pytest.mark.xdist_group("benchmarks")]
+pytestmark = pytest.mark.timeout(4 * TIMEOUT)
 
 # Seconds from the start until a herd is due. If a program isn't prepared by then, it reports that,
 # and is started again with the next value.

@@ -153,7 +153,6 @@ def replayed(
     return types, (folder / "executed.txt").read_text().splitlines()
 
 
-@pytest.mark.xdist_group("replayed")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_recorded_result_comes_back_as_the_same_type_and_value(
     replayed: tuple[dict[str, list[bool]], list[str]], name: str
@@ -161,7 +160,6 @@ def test_a_recorded_result_comes_back_as_the_same_type_and_value(
     assert replayed[0][name] == [True, True, True]
 
 
-@pytest.mark.xdist_group("replayed")
 def test_none_of_them_was_made_twice(replayed: tuple[dict[str, list[bool]], list[str]]) -> None:
     types, executed = replayed
     assert sorted(types) == sorted(NAMES)
