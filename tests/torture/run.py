@@ -1,9 +1,10 @@
 """Injects faults into workers, and checks the invariants afterwards.
 
 ``python tests/torture/run.py [F1 F4 ...] [--scale short|full|0.2] [--seed N]
-[--store sqlite|postgres] [--keep FOLDER]``
+[--store sqlite|postgres] [--server URL] [--keep FOLDER]``
 
 Without ``--store``: all faults on SQLite, and those that concern both stores on PostgreSQL too.
+Without ``--server``: on a new server that syncs its commits.
 
 The return code is 1 if an invariant is violated, and 3 if none is violated and a fault couldn't be
 injected here.
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -103,6 +104,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--ticks", type=int, default=4, help="schedules declared by the workers")
     parser.add_argument("--store", choices=["sqlite", "postgres"], help="only on this one")
+    parser.add_argument("--server", metavar="URL", help="use this PostgreSQL server")
     parser.add_argument("--keep", type=Path, help="keep all folders, in this one")
     options = parser.parse_args()
     if unknown := set(options.faults) - set(FAULTS):
@@ -133,7 +135,7 @@ def main() -> int:
     if options.store != "postgres":
         codes.add(run(options, names, None))
     if options.store != "sqlite" and on_servers:
-        with postgres_server() as url:
+        with nullcontext(options.server) if options.server else postgres_server() as url:
             codes.add(run(options, on_servers, url))
     return next((code for code in (1, NOT_RUN) if code in codes), 0)
 
