@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The layers that each layer may use besides itself. `error` is a leaf that folds the errors of
 /// the layers below it.
@@ -411,4 +412,32 @@ fn every_decision_record_has_the_same_structure() {
         count += 1;
     }
     assert!(count > 0, "there are decision records");
+}
+
+/// A test that is renamed must be renamed in the planted bugs that it catches, too.
+/// `tests/unit/test_planted_bugs.py` checks the rest of them.
+#[test]
+fn planted_bugs_name_tests_that_exist() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mutants");
+    // `make mutants` tests a copy of the tree without them.
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    let listed = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    let mut wrong = Vec::new();
+    for path in entries.map(|entry| entry.unwrap().path()) {
+        if path.extension().is_none_or(|extension| extension != "patch") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let filters = text.lines().filter_map(|line| line.strip_prefix("tests: "));
+        for wanted in filters.flat_map(str::split_whitespace) {
+            // After the slash: one case of a suite that is a single test.
+            let filter = wanted.split('/').next().unwrap_or(wanted);
+            if !names.iter().any(|name| name.contains(filter)) {
+                wrong.push(format!("{}: no test matches `{wanted}`", path.display()));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
