@@ -20,6 +20,8 @@ use std::time::Duration;
 
 mod backfills;
 mod calendars;
+#[cfg(all(feature = "sqlite", target_os = "linux"))]
+mod closing;
 mod deletions;
 mod events;
 mod lists;

@@ -41,12 +41,17 @@ class Bug:
 
 def read(path: Path) -> Bug:
     """Read the bug of a patch file."""
+    return parse(path.stem, path.read_text())
+
+
+def parse(name: str, patch: str) -> Bug:
+    """Read a bug from the text of a patch file."""
     about: list[str] = []
     tests: list[str] = []
     pytest: list[list[str]] = []
     files: dict[str, list[Hunk]] = {}
     hunks: list[Hunk] | None = None
-    for line in path.read_text().splitlines():
+    for line in patch.splitlines():
         if line.startswith("+++ "):
             hunks = files.setdefault(re.sub(r"^b/", "", line[4:].split("\t")[0].strip()), [])
         elif line.startswith(("diff --git ", "index ", "--- ")) and (not hunks or is_header(line)):
@@ -68,7 +73,7 @@ def read(path: Path) -> Bug:
             # Blank lines between two files, or at the end.
             while hunk.lines and hunk.lines[-1] == (" ", ""):
                 hunk.lines.pop()
-    return Bug(path.stem, " ".join(about), tests, pytest, files)
+    return Bug(name, " ".join(about), tests, pytest, files)
 
 
 def is_header(line: str) -> bool:
@@ -81,18 +86,24 @@ def changes(source: str, hunks: list[Hunk], *, is_rust: bool) -> list[Change]:
     for hunk in hunks:
         lines = hunk.lines
         change = None
-        # With fewer and fewer context lines, like `patch --fuzz`.
+        # With fewer and fewer context lines, like `patch --fuzz`, but not with none at all.
         while change is None:
             change = locate(source, Hunk(hunk.line, lines), is_rust=is_rust)
             shorter = lines[1:] if lines[0][0] == " " else lines
             shorter = shorter[:-1] if shorter[-1][0] == " " else shorter
-            if len(shorter) == len(lines) or all(sign == "+" for sign, _ in shorter):
+            if len(shorter) == len(lines) or not any(is_context(line) for line in shorter):
                 break
             lines = shorter
         if change is None:
             raise PatchError(f"the hunk of line {hunk.line} doesn't fit")
         found.append(change)
     return found
+
+
+def is_context(line: tuple[str, str]) -> bool:
+    """Return whether a line distinguishes one place from another."""
+    sign, text = line
+    return sign == " " and text.strip(" })];,") != ""
 
 
 def locate(source: str, hunk: Hunk, *, is_rust: bool) -> Change | None:

@@ -22,7 +22,7 @@ impl Dispatcher for Starts {
     fn emit(&self, _: Notice) {}
 }
 
-fn open(path: &Path) -> Arc<Database> {
+pub fn open(path: &Path) -> Arc<Database> {
     let options = json!({"project": "default", "path": path});
     Arc::new(Database::open(serde_json::from_value(options).unwrap()).unwrap())
 }

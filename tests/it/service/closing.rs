@@ -1,0 +1,35 @@
+//! Closing a database writes what was submitted before.
+
+use super::watching::open;
+use serde_json::json;
+use std::sync::mpsc;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[test]
+fn closing_waits_until_what_was_submitted_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("polos.db");
+    let database = open(&path);
+    // Like another process that writes: nothing can be committed meanwhile.
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (answered, answers) = mpsc::channel();
+    for _ in 0..2 {
+        let request = json!({"invoke": {"workflow": "wf", "is_local": true}});
+        let answered = answered.clone();
+        let request = serde_json::from_value(request).unwrap();
+        database.service.submit(request, Box::new(move |answer| answered.send(answer.is_ok()).unwrap()));
+    }
+    let has_closed = std::thread::scope(|scope| {
+        let closing = scope.spawn(|| database.close_within(LIMIT));
+        other.execute_batch("ROLLBACK").unwrap();
+        closing.join().unwrap()
+    });
+    assert!(has_closed);
+    drop(answered);
+    assert_eq!(answers.iter().collect::<Vec<_>>(), [true, true]);
+    let count = other.query_row("SELECT count(*) FROM run", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count, 2);
+}
