@@ -14,7 +14,7 @@ mod backlog;
 mod calendars;
 #[cfg(feature = "postgres")]
 mod commit_counters;
-mod conformance;
+pub mod conformance;
 #[cfg(feature = "postgres")]
 mod connecting;
 #[cfg(all(feature = "sqlite", feature = "postgres"))]

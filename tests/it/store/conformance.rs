@@ -89,6 +89,11 @@ fn check(open: impl Fn(&str) -> Box<dyn Store>) {
     assert!(failures.is_empty(), "failed: {failures:?}");
 }
 
+/// Whether there is a case of this name.
+pub fn has_case(name: &str) -> bool {
+    all().any(|(each, _)| each == name)
+}
+
 #[test]
 fn every_case_has_its_own_name() {
     let mut names: Vec<_> = all().map(|(name, _)| name).collect();
