@@ -47,9 +47,10 @@ pub(super) fn send(
         Receiver::Run(id) => (*id).to_owned(),
         Receiver::Of(workflow, key) => {
             let unfinished = only_unfinished(context, workflow, key)?;
-            // Read afterwards: if a run accepts the event and finishes in between, the event is
-            // found. What becomes of it after these reads is decided by the commit.
-            if let Some(idempotency_key) = &idempotency_key
+            // If there is a run to send it to, the commit decides whether another has accepted it.
+            // Read afterwards: if a run accepts the event and finishes in between, it is found.
+            if unfinished.is_err()
+                && let Some(idempotency_key) = &idempotency_key
                 && let Some(run) =
                     context.reads.run_with_event(&context.project, (workflow, key), name, idempotency_key)?
             {
