@@ -150,17 +150,21 @@ clean:
 tools:
 	@PYTHON='$(PYTHON)' scripts/check-tools
 
+# Linters and the tools of the documentation are large, and only these targets need them.
+GROUP := build
+lint-ruff lint-format lint-types lint-pyright lint-stubs fmt docs packages: GROUP := dev
+
 venv: tools
-	@PYTHON='$(PYTHON)' scripts/make-venv
+	@PYTHON='$(PYTHON)' scripts/make-venv $(GROUP)
 
 install: venv .venv/.installed
 
 # `maturin develop` compiles, installs the package in editable form and what it depends on.
-.venv/.installed: .venv/.tools pyproject.toml $(RUST)
+.venv/.installed: .venv/.made-by pyproject.toml $(RUST)
 	@echo 'building the extension, about two minutes the first time'
 	@said=$$($(BIN)/maturin develop --locked 2>&1) || \
 		{ printf '%s\n' "$$said" >&2; exit 1; }
 	@touch $@
 
 # Made by `scripts/make-venv`, which the target `venv` has run by the time it is asked for.
-.venv/.tools: ;
+.venv/.made-by: ;
