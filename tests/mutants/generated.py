@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Plants the bugs that cargo-mutants generates in the pure layers of the core.
+
+    tests/mutants/generated.py [--every N] [--first K] [PATH...]
+
+cargo-mutants (`cargo install cargo-mutants`) only lists the bugs here. It would build each of them
+separately, which takes weeks for four thousand. Here all are switches of one build, like the bugs
+that people planted (run.py). `--every 20 --first 3` takes the third of each twenty.
+
+A bug is tried with the quick tests, and if it survives them, with the others that need neither
+Python nor a server. Tests that hang count as caught here, since many of these bugs never end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+# Before `run` reads it.
+os.environ.setdefault("MUTANTS_LIMIT", "120")
+
+import patches
+from patches import Bug, PatchError
+
+import run
+
+LAYERS = ["src/cron", "src/calendar", "src/plan", "src/model", "src/store/tables"]
+
+QUICK = ["cron::", "compiled_spec::", "plan::", "engine::", "service::", "store::encoding"]
+QUICK += ["store::conformance::memory_conforms", "store::conformance::sqlite_conforms"]
+OTHER = ["calendar::", "store::model", "protocol::", "group_commit::", "store::transfer"]
+OTHER += ["store::rows_read", "sim::"]
+
+
+def listed(paths: list[str]) -> list[Bug]:
+    """Ask cargo-mutants for the bugs of these folders and files."""
+    globs = [path if path.endswith(".rs") else f"{path}/**" for path in paths]
+    files = [argument for glob in globs for argument in ("--file", glob)]
+    command = ["cargo", "mutants", "--list", "--json", "--diff", "--package", "polos", *files]
+    try:
+        done = subprocess.run(command, cwd=run.ROOT, check=True, capture_output=True, text=True)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{error.stderr}\ninstall it with `cargo install cargo-mutants`")
+    bugs = []
+    for found in json.loads(done.stdout):
+        where = found["span"]["start"]
+        about = found["name"]
+        key = f"{found['file']} {where['line']} {where['column']} {found['replacement']}"
+        name = re.sub(r"\W+", "_", key) + f"_{len(bugs)}"
+        # Its header names the replacement instead of the file.
+        diff = re.sub(r"^\+\+\+ .*", f"+++ b/{found['file']}", found["diff"], flags=re.MULTILINE)
+        bugs.append(patches.parse(name, f"{about}\n{diff}"))
+    return bugs
+
+
+def fits(bug: Bug) -> bool:
+    """Return whether the place of a bug is found."""
+    try:
+        run.plant([bug])
+    except PatchError:
+        return False
+    return True
+
+
+def survivors(bugs: list[Bug], programs: list[run.Path], tests: list[str]) -> list[Bug]:
+    """Return the bugs that these tests don't catch."""
+    wanted = [replace(bug, tests=tests) for bug in bugs]
+    left = []
+    with ThreadPoolExecutor(run.JOBS) as pool:
+        verdicts = pool.map(lambda bug: run.check_bug(bug, programs, bug.name), wanted)
+        for bug, verdict in zip(bugs, verdicts, strict=True):
+            sys.stdout.write(f"{bug.about}: {verdict.message} ({verdict.seconds:.0f} s)\n")
+            sys.stdout.flush()
+            if verdict.message == "not caught":
+                left.append(bug)
+    return left
+
+
+def main() -> int:
+    """Plant the bugs; return 1 if any survives."""
+    parser = argparse.ArgumentParser(description="Plant the bugs that cargo-mutants generates.")
+    parser.add_argument("paths", nargs="*", metavar="PATH", default=LAYERS)
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="one of each N")
+    parser.add_argument("--first", type=int, default=0, metavar="K", help="the first of them")
+    options = parser.parse_args()
+    chosen = [bug for bug in listed(options.paths)[options.first :: options.every] if fits(bug)]
+    run.TARGET.mkdir(parents=True, exist_ok=True)
+    programs, _, left_out = run.build_all(chosen)
+    planted = [bug for bug in chosen if bug.name not in left_out]
+    sys.stdout.write(f"{len(planted)} bugs are planted; {len(left_out)} do not compile\n")
+    sys.stdout.flush()
+    left = survivors(planted, programs, QUICK)
+    sys.stdout.write(f"{len(left)} survive the quick tests\n")
+    left = survivors(left, programs, OTHER)
+    sys.stdout.write(f"{len(planted) - len(left)} of {len(planted)} caught\n")
+    for bug in left:
+        sys.stdout.write(f"  not caught: {bug.about}\n")
+    return 1 if left else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
