@@ -6,6 +6,8 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// Long enough to distinguish waiting from not waiting.
+const SHORT: Duration = Duration::from_millis(20);
 
 #[test]
 fn closing_waits_until_what_was_submitted_is_written() {
@@ -22,12 +24,13 @@ fn closing_waits_until_what_was_submitted_is_written() {
         let request = serde_json::from_value(request).unwrap();
         database.service.submit(request, Box::new(move |answer| answered.send(answer.is_ok()).unwrap()));
     }
-    let has_closed = std::thread::scope(|scope| {
-        let closing = scope.spawn(|| database.close_within(LIMIT));
+    let (closed, has_closed) = mpsc::channel();
+    std::thread::scope(|scope| {
+        scope.spawn(|| closed.send(database.close_within(LIMIT)).unwrap());
+        assert!(has_closed.recv_timeout(SHORT).is_err(), "it has closed before they could be written");
         other.execute_batch("ROLLBACK").unwrap();
-        closing.join().unwrap()
     });
-    assert!(has_closed);
+    assert_eq!(has_closed.recv(), Ok(true));
     drop(answered);
     assert_eq!(answers.iter().collect::<Vec<_>>(), [true, true]);
     let count = other.query_row("SELECT count(*) FROM run", [], |row| row.get::<_, i64>(0)).unwrap();
