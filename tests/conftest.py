@@ -144,6 +144,20 @@ def encodable(value: Any) -> Any:
     return value
 
 
+@pytest.fixture(scope="session", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give the tests an empty home: browsers and notebooks leave files there."""
+    old = Path.home()
+    with pytest.MonkeyPatch.context() as patch:
+        # Where cargo is installed.
+        patch.setenv("CARGO_HOME", os.environ.get("CARGO_HOME", str(old / ".cargo")))
+        patch.setenv("RUSTUP_HOME", os.environ.get("RUSTUP_HOME", str(old / ".rustup")))
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+            patch.delenv(name, raising=False)
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URL of a server that runs as long as the tests. Fails if none can be started."""
