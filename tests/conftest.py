@@ -76,12 +76,32 @@ def works_on_store(item: pytest.Item) -> bool:
     return not STORE_FIXTURES.isdisjoint(names) and not item.get_closest_marker("files")
 
 
+# Tests that wait most of their time, for deadlines of the product.
+WAITING = ("tests/integration/test_hung_databases.py", "tests/torture/test_short.py")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--store postgres`, leave out tests that don't depend on the store."""
-    if config.getoption("--store") == "sqlite":
-        return
-    config.hook.pytest_deselected(items=[item for item in items if not works_on_store(item)])
-    items[:] = [item for item in items if works_on_store(item)]
+    """With `--store postgres`, leave out tests that don't depend on the store.
+
+    Tests that wait are spread among the others, which use the processors meanwhile.
+    """
+    if config.getoption("--store") != "sqlite":
+        config.hook.pytest_deselected(items=[item for item in items if not works_on_store(item)])
+        items[:] = [item for item in items if works_on_store(item)]
+    if config.getoption("loadgroup", False):
+        items[:] = spread(items)
+
+
+def spread(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the tests in the same order, but those that wait at even distances."""
+    waiting = [item for item in items if item.nodeid.startswith(WAITING)]
+    others = [item for item in items if not item.nodeid.startswith(WAITING)]
+    place = {
+        item: (number + 0.5) / len(kind)
+        for kind in (waiting, others)
+        for number, item in enumerate(kind)
+    }
+    return sorted(items, key=place.__getitem__)
 
 
 # Tests that share something costly: pytest-xdist gives all with the same beginning to one of its
