@@ -7,6 +7,7 @@ mod cron;
 mod engine;
 mod group_commit;
 mod hung;
+mod ids;
 mod plan;
 mod process;
 mod property;
