@@ -45,6 +45,8 @@ mod outages;
 #[cfg(feature = "sqlite")]
 mod plans;
 #[cfg(feature = "postgres")]
+mod pooler;
+#[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
 mod postgres_migrations;

@@ -5,7 +5,7 @@
 //! So a host that drops packets delays us by that second, not by its whole timeout.
 
 use super::config::ServerConfig;
-use super::error::{PgError, at_opening, verdict};
+use super::error::{PgError, at_opening, refuses_settings, verdict};
 use super::tls::Tls;
 use crate::store::StoreError;
 use crate::sync::Mutex;
@@ -42,7 +42,7 @@ type NotificationSlot = Arc<Mutex<Option<NotificationHandler>>>;
 pub(super) async fn connect(
     server: &ServerConfig,
     handler: Option<NotificationHandler>,
-) -> Result<(Client, usize), StoreError> {
+) -> Result<(Client, usize), NotConnected> {
     let hosts = server.order();
     let attempts = hosts.iter().map(|host| (*host, reach(server.clone(), *host))).collect();
     match race(attempts, NEXT_HOST_AFTER).await {
@@ -51,7 +51,29 @@ pub(super) async fn connect(
             server.note_host(host);
             Ok((client, host))
         }
-        Err(failures) => Err(summary(server, &failures)),
+        Err(failures) => Err(NotConnected {
+            error: summary(server, &failures),
+            refuses_settings: failures.iter().any(|(_, failure)| failure.refuses_settings()),
+        }),
+    }
+}
+
+/// Why there is no connection.
+pub(super) struct NotConnected {
+    pub error: StoreError,
+    /// Whether it may succeed without the setting that the login asks for.
+    pub refuses_settings: bool,
+}
+
+impl From<StoreError> for NotConnected {
+    fn from(error: StoreError) -> Self {
+        Self { error, refuses_settings: false }
+    }
+}
+
+impl From<NotConnected> for StoreError {
+    fn from(failed: NotConnected) -> Self {
+        failed.error
     }
 }
 
@@ -97,6 +119,12 @@ enum Failure {
     Unknown(std::io::Error),
     /// TLS could not be set up, so the server's certificate can't be verified.
     Tls(StoreError),
+}
+
+impl Failure {
+    fn refuses_settings(&self) -> bool {
+        matches!(self, Self::Postgres(error) if refuses_settings(error))
+    }
 }
 
 type Connected = (Client, NotificationSlot);

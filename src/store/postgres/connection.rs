@@ -2,7 +2,7 @@
 //! answer.
 
 use super::config::ServerConfig;
-use super::connect::{NotificationHandler, answered, connect};
+use super::connect::{NotConnected, NotificationHandler, answered, connect};
 use super::error::PgError;
 use super::pipeline::{self, Prepared, Sent, Statement};
 use super::queries::{self, Sql};
@@ -100,7 +100,7 @@ impl Drop for Connection {
 
 impl Connection {
     /// Opens a connection as it is. Its errors are those of a first connection.
-    fn connect(server: &ServerConfig, handler: Option<NotificationHandler>) -> Result<Self, StoreError> {
+    fn connect(server: &ServerConfig, handler: Option<NotificationHandler>) -> Result<Self, NotConnected> {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| {
             StoreError::Unavailable(format!("no connection to `{}` can be made: {error}", server.name()))
         })?;
@@ -120,10 +120,10 @@ impl Connection {
                     deaths,
                 })
             }
-            Err(error) => {
+            Err(failed) => {
                 // A name may still be looked up, on a thread that can't be interrupted.
                 runtime.shutdown_background();
-                Err(error)
+                Err(failed)
             }
         }
     }
@@ -132,52 +132,41 @@ impl Connection {
     /// pooler, which lends its connections to many. Only connections to the server get `handler`.
     pub fn open(
         server: &ServerConfig,
-        handler: impl Fn() -> Option<NotificationHandler>,
+        handler: Option<NotificationHandler>,
     ) -> Result<(Self, bool), StoreError> {
         Self::open_strictly(server, handler).map_err(|error| server.judged(error))
     }
 
     fn open_strictly(
         server: &ServerConfig,
-        handler: impl Fn() -> Option<NotificationHandler>,
+        handler: Option<NotificationHandler>,
     ) -> Result<(Self, bool), StoreError> {
         if server.is_pooled() {
             return Ok((Self::connect(server, None)?, false));
         }
-        match Self::open_marked(server, handler()) {
-            // Either a pooler refuses the setting, or something else is wrong and will be again.
-            Err(StoreError::Unusable { .. }) => {}
-            done => return done,
-        }
-        let connection = Self::connect(server, None)?;
-        // The cause may have gone between the two attempts; a pooler refuses the setting again.
-        match Self::open_marked(server, handler()) {
-            Err(StoreError::Unusable { .. }) => {
+        // A pooler refuses the setting, or forgets it.
+        let mut connection = match Self::connect(&server.with_setting(MARK, "1"), handler) {
+            Ok(connection) => connection,
+            Err(failed) if failed.refuses_settings => {
+                let connection = Self::connect(server, None)?;
                 server.note_pooler();
-                Ok((connection, false))
+                return Ok((connection, false));
             }
-            done => done,
-        }
-    }
-
-    /// Opens a connection with a setting that tells a server from a pooler.
-    fn open_marked(
-        server: &ServerConfig,
-        handler: Option<NotificationHandler>,
-    ) -> Result<(Self, bool), StoreError> {
-        let mut connection = Self::connect(&server.with_setting(MARK, "1"), handler)?;
-        let process = connection.with(session_number).map_err(|error| error.into_store_error(server))?;
-        if process.is_none() {
+            Err(failed) => return Err(failed.error),
+        };
+        connection.process =
+            connection.with(session_number).map_err(|error| error.into_store_error(server))?;
+        if connection.process.is_none() {
             server.note_pooler();
         }
-        connection.process = process;
-        Ok((connection, process.is_some()))
+        let is_server = connection.process.is_some();
+        Ok((connection, is_server))
     }
 
     /// Opens a connection for reads or writes. If the other end is the server itself, frequent
     /// statements are prepared there.
     pub fn open_to_work(server: &ServerConfig) -> Result<Self, StoreError> {
-        let (mut connection, is_server) = Self::open(server, || None)?;
+        let (mut connection, is_server) = Self::open(server, None)?;
         if is_server {
             let settings = format!("{SETTINGS}; {OWN_LIMITS}; {NO_IDLE_LIMIT}");
             connection

@@ -164,12 +164,18 @@ pub(super) fn at_opening(server: &ServerConfig, error: &Error) -> StoreError {
 /// Whether an operator has to act before a connection can be opened, and what is wrong.
 pub(super) fn verdict(server: &ServerConfig, error: &Error) -> (bool, String) {
     if let Some(code) = error.code() {
-        // A pooler answers 08P01 to a setting that it does not know.
-        return (needs_action(code) || code.code() == "08P01", with_advice(error, server));
+        return (needs_action(code) || refuses_settings(error), with_advice(error, server));
     }
     let advice = local_advice(error);
     let text = advice.unwrap_or("check that the server runs, its address and its port");
     (advice.is_some(), format!("{}; {text}", reason(error)))
+}
+
+/// Whether a login failed because of a setting in it, which only poolers refuse: PgBouncer by the
+/// first code, Amazon's RDS Proxy by the second. What a server refuses for a while, such as a
+/// password or a role, has other codes.
+pub(super) fn refuses_settings(error: &Error) -> bool {
+    error.code().is_some_and(|code| ["08P01", "0A000"].contains(&code.code()))
 }
 
 fn with_advice(error: &Error, server: &ServerConfig) -> String {

@@ -261,30 +261,28 @@ impl Shared {
     fn connect(&self) -> Result<(Connection, bool), PgError> {
         // Our own notifications come back with the answer to `NOTIFY`.
         let own = Arc::new(AtomicI32::new(0));
-        let handler = || -> Option<NotificationHandler> {
-            let (listener, own) = (Arc::clone(&self.listener), Arc::clone(&own));
-            let (ends, waits) = (Arc::clone(&self.awaited_ends), waits_channel(self.server.schema()));
-            let news = channel_name(self.server.schema());
-            Some(Box::new(move |message| {
-                let AsyncMessage::Notification(heard) = message else { return };
-                if heard.process_id() == own.load(Ordering::Acquire) {
-                    return;
-                }
-                if heard.channel() == waits {
-                    ends.note_waits(heard.process_id(), heard.payload());
-                } else if heard.channel() == news {
-                    listener.on_change();
-                } else {
-                    listener.on_ends(&runs_in(heard.payload()).collect::<Vec<_>>());
-                }
-            }))
-        };
-        let (connection, is_server) = Connection::open(&self.server, handler)?;
+        let (listener, myself, ends) =
+            (Arc::clone(&self.listener), Arc::clone(&own), Arc::clone(&self.awaited_ends));
+        let (waits, news) = (waits_channel(self.server.schema()), channel_name(self.server.schema()));
+        let handler: NotificationHandler = Box::new(move |message| {
+            let AsyncMessage::Notification(heard) = message else { return };
+            if heard.process_id() == myself.load(Ordering::Acquire) {
+                return;
+            }
+            if heard.channel() == waits {
+                ends.note_waits(heard.process_id(), heard.payload());
+            } else if heard.channel() == news {
+                listener.on_change();
+            } else {
+                listener.on_ends(&runs_in(heard.payload()).collect::<Vec<_>>());
+            }
+        });
+        let (connection, is_server) = Connection::open(&self.server, Some(handler))?;
         if is_server {
             connection.with(async |session| session.script(NO_IDLE_LIMIT).await)?;
             own.store(connection.process().unwrap_or(0), Ordering::Release);
-            let own = ends_channel(connection.process().unwrap_or(0));
-            let names = [channel_name(self.server.schema()), waits_channel(self.server.schema()), own];
+            let ends = ends_channel(connection.process().unwrap_or(0));
+            let names = [channel_name(self.server.schema()), waits_channel(self.server.schema()), ends];
             let listen: Vec<_> =
                 names.iter().map(|name| format!("LISTEN {}", super::config::quoted(name))).collect();
             connection.with(async |session| session.script(&listen.join("; ")).await)?;
