@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from patience import PATIENT
 
 from polos import PolosClient, runs, schedules
 from polos.cli.supervisor import Restarts
@@ -40,7 +41,9 @@ async def daily(ctx): ...
 """
 
 # A handler that reports its start, and never ends by itself.
-STUCK = """
+STUCK = (
+    PATIENT
+    + """
 import asyncio
 
 from polos import workflow
@@ -51,6 +54,7 @@ async def who(ctx):
     ctx.log.info("executes")
     await asyncio.Event().wait()
 """
+)
 
 # The same; its process dies from SIGINT while it exits.
 DIES_AT_EXIT = (

@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import textwrap
 import threading
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from patience import PATIENT
 
 import polos
 from polos import (
@@ -397,6 +399,7 @@ async def test_a_second_signal_ends_the_wait(
 ) -> None:
     program = start(
         APP
+        + textwrap.indent(PATIENT, "    ")
         + """
     class Loud(Worker):
         def stop(self):
