@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from patience import PATIENT
+from stopping import TIME_TO_STOP
 
 from polos import PolosClient, runs, schedules
 from polos.cli.supervisor import Restarts
@@ -42,7 +42,7 @@ async def daily(ctx): ...
 
 # A handler that reports its start, and never ends by itself.
 STUCK = (
-    PATIENT
+    TIME_TO_STOP
     + """
 import asyncio
 

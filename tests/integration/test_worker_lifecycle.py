@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from patience import PATIENT
+from stopping import TIME_TO_STOP
 
 import polos
 from polos import (
@@ -399,7 +399,7 @@ async def test_a_second_signal_ends_the_wait(
 ) -> None:
     program = start(
         APP
-        + textwrap.indent(PATIENT, "    ")
+        + textwrap.indent(TIME_TO_STOP, "    ")
         + """
     class Loud(Worker):
         def stop(self):

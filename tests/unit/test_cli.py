@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from patience import PATIENT
+from stopping import TIME_TO_STOP
 
 from polos import PolosClient, __version__, cli, runs
 from polos.workflow import isolated_registry
@@ -312,7 +312,7 @@ def test_a_worker_lists_what_it_found_works_and_drains(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("own_database")
 def test_a_second_signal_stops_waiting_for_handlers(tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(APP + PATIENT)
+    (tmp_path / "app.py").write_text(APP + TIME_TO_STOP)
     with started(tmp_path, "app.py", "--drain", "3600") as process:
         process.read_err_until("running; stop with")
         with PolosClient() as client:

@@ -1,8 +1,8 @@
-"""A part of programs that tests start: it gives them the time that a busy machine needs."""
+"""A part of programs that tests start: it gives them the time that a busy machine needs to stop."""
 
 # After a second signal, a worker gets less than a second to release its runs. A test of what it
 # does then must not depend on how much of that second it gets.
-PATIENT = """
+TIME_TO_STOP = """
 import polos.worker
 from polos._runtime import signals
 
