@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import cache
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command
 
 from polos._migrate import migrate
 from polos._validate.formatting import may_hold_password
@@ -30,7 +32,7 @@ from polos.cli.commands.top import top
 from polos.cli.commands.version import version
 from polos.cli.ui.console import say
 
-__all__ = ["app", "call"]
+__all__ = ["app", "call", "command"]
 
 
 class _MostUsedFirst(TyperGroup):
@@ -82,13 +84,19 @@ def call() -> int:
 
         shells.completion_init()  # type: ignore[attr-defined]
     try:
-        code: Any = app(prog_name="polos", standalone_mode=False)
+        code: Any = command()(prog_name="polos", standalone_mode=False)
     except typer.Abort:  # Ctrl-C, or the end of stdin at a question
         say("")
         return 128 + signal.SIGINT
     except Exception as error:
         return _refused(error)
     return code if isinstance(code, int) else 0
+
+
+@cache
+def command() -> Any:
+    """Return the command that contains all others; making it takes longer than most of them."""
+    return get_command(app)
 
 
 def _refused(error: Exception) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from datetime import timedelta
 from pathlib import Path
+from types import CodeType
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BytecodeCache, Environment, FileSystemLoader, StrictUndefined
+from jinja2.bccache import Bucket
 
 from polos._display.cron import cron_text
 from polos._polos import __version__
@@ -39,6 +41,23 @@ _files = {
 _version = hashlib.sha256(b"".join(_files.values())).hexdigest()[:10]
 
 
+class _CompiledTemplates(BytecodeCache):
+    """Keeps compiled templates in memory, so that each is compiled once per process."""
+
+    def __init__(self) -> None:
+        self._code: dict[str, CodeType] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        bucket.code = self._code.get(bucket.key)
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        if bucket.code is not None:
+            self._code[bucket.key] = bucket.code
+
+
+_compiled = _CompiledTemplates()
+
+
 class Renderer:
     """Renders pages for one client."""
 
@@ -47,6 +66,7 @@ class Renderer:
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
             auto_reload=False,
+            bytecode_cache=_compiled,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
