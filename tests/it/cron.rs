@@ -258,6 +258,11 @@ fn errors_say_what_where_and_what_would_be_right() {
             "0 0 * MON *",
             "cron field `month`: `MON` is a name for the day-of-week field, expected 1–12 or JAN–DEC (in `0 0 * MON *`, column 7)",
         ),
+        // A name with an `L` is no last day.
+        (
+            "0 0 * * JUL",
+            "cron field `day-of-week`: `JUL` is a name for the month field, expected 0–7 or SUN–SAT (in `0 0 * * JUL`, column 9)",
+        ),
         (
             "0 0 * * monday",
             "cron field `day-of-week`: `monday` is not understood; names have three letters, write `MON` (in `0 0 * * monday`, column 9)",

@@ -49,15 +49,20 @@ def guard(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Guard]]:
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.parametrize("noticed_by", ["guard", "python"])
 async def test_a_further_signal_does_not_interrupt_the_end_of_the_process(
-    guard: type[Guard], monkeypatch: pytest.MonkeyPatch
+    guard: type[Guard], monkeypatch: pytest.MonkeyPatch, noticed_by: str
 ) -> None:
     # Python's own handler, or asyncio's, would interrupt the program.
     interrupted: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: interrupted.append(number))
     signals = Signals(lambda: None, 60)
     try:
-        monkeypatch.setattr(guard, "armed", True)  # a first signal has arrived
+        # A first signal has arrived.
+        if noticed_by == "guard":
+            monkeypatch.setattr(guard, "armed", True)
+        else:
+            os.kill(os.getpid(), signal.SIGTERM)
         signals.close(keep_deadline=True)
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupted == []

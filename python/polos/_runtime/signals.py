@@ -42,6 +42,7 @@ class Signals:
         self._previous: dict[int, Any] = {}
         self._guard: _polos.ExitGuard | None = None
         self._wakeup = -1
+        self._has_arrived = False
         self._loop = asyncio.get_running_loop()
         if threading.current_thread() is not threading.main_thread():
             return
@@ -50,11 +51,12 @@ class Signals:
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
             names.append(signal.SIGHUP)
         self._watch([int(name) for name in names], seconds)
-        handle = without_echoes(lambda: self._on_loop(act))
+        handle = without_echoes(lambda: self._arrived(act))
         for name in names:
             self._previous[name] = signal.signal(name, lambda number, _: handle(number))
 
-    def _on_loop(self, act: Callable[[], None]) -> None:
+    def _arrived(self, act: Callable[[], None]) -> None:
+        self._has_arrived = True
         with suppress(RuntimeError):  # the loop is closed: the process is ending
             self._loop.call_soon_threadsafe(act)
 
@@ -90,7 +92,8 @@ class Signals:
             further signals: they would interrupt its cleanup, and change its exit code.
         """
         guard = self._guard
-        if keep_deadline and guard is not None and guard.is_armed():
+        if keep_deadline and guard is not None and (self._has_arrived or guard.is_armed()):
+            # The thread of the guard may see the signal later than Python does.
             return
         previous, self._previous = self._previous, {}
         for name, handler in previous.items():
