@@ -3,7 +3,6 @@
 use super::context::{NextStep, RequestContext};
 use super::response::to_json;
 use super::runs::shortened;
-use super::schedules::EDIT_TRIES_MAX;
 use crate::error::Error;
 use crate::model::stored_calendar::{self, StoredCalendar, objection_to_name, stored_dates};
 use crate::model::{Schedule, StoredSpec};
@@ -120,7 +119,7 @@ fn commit(context: &RequestContext, name: &Arc<str>, dates: Option<crate::model:
 fn in_use(context: &RequestContext, name: &str) -> Result<String, Error> {
     let mut found = Vec::new();
     let mut after = None;
-    for _ in 0..EDIT_TRIES_MAX {
+    loop {
         let page = Page { limit: PAGE, after };
         let schedules = context.reads.schedules_with_calendars(&context.project, &page)?;
         after = schedules.last().map(|schedule| schedule.id.to_string());
@@ -129,6 +128,11 @@ fn in_use(context: &RequestContext, name: &str) -> Result<String, Error> {
         if is_last || found.len() > NAMED_MAX {
             break;
         }
+    }
+    if found.is_empty() {
+        return Ok(format!(
+            "the calendar `{name}` was in use when it was to be deleted, and no longer is; delete it again"
+        ));
     }
     let users = found.iter().take(NAMED_MAX);
     let users: Vec<String> = users
