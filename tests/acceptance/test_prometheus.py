@@ -8,10 +8,12 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,12 @@ def programs() -> Path:
 def _unpack() -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         pytest.skip("Prometheus is not installed, and this is no Debian to get its package from")
-    folder = UNPACKED / "download"
-    folder.mkdir(parents=True, exist_ok=True)
+    UNPACKED.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=UNPACKED.parent) as folder:
+        _unpack_in(Path(folder))
+
+
+def _unpack_in(folder: Path) -> None:
     command = ["apt-get", "download", "prometheus"]
     try:
         subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True, timeout=120)
@@ -50,8 +56,11 @@ def _unpack() -> None:
         why = error.stderr or error
         pytest.skip(f"Prometheus is not installed, and cannot be downloaded: {why}")
     packages = sorted(folder.glob("prometheus_*.deb"))
-    subprocess.run(["dpkg", "-x", packages[-1], UNPACKED], check=True, timeout=120)
-    shutil.rmtree(folder)
+    unpacked = folder / "unpacked"
+    subprocess.run(["dpkg", "-x", packages[-1], unpacked], check=True, timeout=120)
+    # Another run of the tests may have done the same meanwhile.
+    with suppress(OSError):
+        unpacked.rename(UNPACKED)
 
 
 class Prometheus:
