@@ -128,46 +128,42 @@ impl Connection {
         }
     }
 
-    /// Opens a connection. Also returns whether the other end is the server itself rather than a
-    /// pooler, which lends its connections to many. Only connections to the server get `handler`.
-    pub fn open(
-        server: &ServerConfig,
-        handler: Option<NotificationHandler>,
-    ) -> Result<(Self, bool), StoreError> {
+    /// Opens a connection. It has a [`process`](Self::process) if the other end is the server
+    /// itself rather than a pooler, which lends its connections to many. Only connections to the
+    /// server get `handler`.
+    pub fn open(server: &ServerConfig, handler: Option<NotificationHandler>) -> Result<Self, StoreError> {
         Self::open_strictly(server, handler).map_err(|error| server.judged(error))
     }
 
     fn open_strictly(
         server: &ServerConfig,
         handler: Option<NotificationHandler>,
-    ) -> Result<(Self, bool), StoreError> {
+    ) -> Result<Self, StoreError> {
         if server.is_pooled() {
-            return Ok((Self::connect(server, None)?, false));
+            return Ok(Self::connect(server, None)?);
         }
         // A pooler refuses the setting, or forgets it.
-        let mut connection = match Self::connect(&server.with_setting(MARK, "1"), handler) {
-            Ok(connection) => connection,
-            Err(failed) if failed.refuses_settings => {
-                let connection = Self::connect(server, None)?;
-                server.note_pooler();
-                return Ok((connection, false));
+        let connection = match Self::connect(&server.with_setting(MARK, "1"), handler) {
+            Ok(mut connection) => {
+                let process =
+                    connection.with(session_number).map_err(|error| error.into_store_error(server))?;
+                connection.process = process;
+                connection
             }
+            Err(failed) if failed.refuses_settings => Self::connect(server, None)?,
             Err(failed) => return Err(failed.error),
         };
-        connection.process =
-            connection.with(session_number).map_err(|error| error.into_store_error(server))?;
         if connection.process.is_none() {
             server.note_pooler();
         }
-        let is_server = connection.process.is_some();
-        Ok((connection, is_server))
+        Ok(connection)
     }
 
     /// Opens a connection for reads or writes. If the other end is the server itself, frequent
     /// statements are prepared there.
     pub fn open_to_work(server: &ServerConfig) -> Result<Self, StoreError> {
-        let (mut connection, is_server) = Self::open(server, None)?;
-        if is_server {
+        let mut connection = Self::open(server, None)?;
+        if connection.process.is_some() {
             let settings = format!("{SETTINGS}; {OWN_LIMITS}; {NO_IDLE_LIMIT}");
             connection
                 .with(async |session| session.script(&settings).await)

@@ -203,7 +203,8 @@ impl Shared {
         self.is_connecting.store(true, Ordering::Release);
         let connected = self.connect();
         self.is_connecting.store(false, Ordering::Release);
-        let (connection, is_listening) = connected?;
+        let connection = connected?;
+        let is_listening = connection.process().is_some();
         if self.is_closed() {
             return Ok(());
         }
@@ -257,8 +258,8 @@ impl Shared {
         }
     }
 
-    /// Connects; also returns whether notifications come through.
-    fn connect(&self) -> Result<(Connection, bool), PgError> {
+    /// Connects, and listens if the other end passes notifications on.
+    fn connect(&self) -> Result<Connection, PgError> {
         // Our own notifications come back with the answer to `NOTIFY`.
         let own = Arc::new(AtomicI32::new(0));
         let (listener, myself, ends) =
@@ -277,11 +278,11 @@ impl Shared {
                 listener.on_ends(&runs_in(heard.payload()).collect::<Vec<_>>());
             }
         });
-        let (connection, is_server) = Connection::open(&self.server, Some(handler))?;
-        if is_server {
+        let connection = Connection::open(&self.server, Some(handler))?;
+        if let Some(process) = connection.process() {
             connection.with(async |session| session.script(NO_IDLE_LIMIT).await)?;
-            own.store(connection.process().unwrap_or(0), Ordering::Release);
-            let ends = ends_channel(connection.process().unwrap_or(0));
+            own.store(process, Ordering::Release);
+            let ends = ends_channel(process);
             let names = [channel_name(self.server.schema()), waits_channel(self.server.schema()), ends];
             let listen: Vec<_> =
                 names.iter().map(|name| format!("LISTEN {}", super::config::quoted(name))).collect();
@@ -293,7 +294,7 @@ impl Shared {
                 self.server.name()
             ));
         }
-        Ok((connection, is_server))
+        Ok(connection)
     }
 }
 
