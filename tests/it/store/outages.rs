@@ -2,14 +2,14 @@
 //! their sessions.
 
 use super::fixture::{Fixture, at, everything, new_run, new_schedule, succeeded, text};
-use super::server::{Server, administer};
+use super::server::{Server, administer, stand_before};
 use polos::calendar::Timestamp;
 use polos::model::{RunId, RunState, Token};
 use polos::store::{
     ChangeObserver, Command, PostgresOptions, PostgresStore, RunFilter, StoreError, StoreReads, StoreWrites,
 };
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -281,29 +281,18 @@ struct Intruder {
 
 impl Intruder {
     fn before(url: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (head, tail) = url.split_once("127.0.0.1:").unwrap();
-        let (port, tail) = tail.split_once('/').unwrap();
-        let server = format!("127.0.0.1:{port}");
-        let own = listener.local_addr().unwrap();
         let says = Arc::new(Mutex::new((0, String::new())));
         let said_count = Arc::new(AtomicUsize::new(0));
         let (saying, counting) = (Arc::clone(&says), Arc::clone(&said_count));
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
-                for stream in [&client, &server] {
-                    stream.set_nodelay(true).unwrap();
-                }
-                let is_answer_ours = Arc::new(AtomicBool::new(false));
-                let (asking, asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                let (says, count) = (Arc::clone(&saying), Arc::clone(&counting));
-                let ours = Arc::clone(&is_answer_ours);
-                std::thread::spawn(move || intrude(asking, asked, &says, &count, &ours));
-                std::thread::spawn(move || keep_own_answers(server, client, &is_answer_ours));
-            }
+        let url = stand_before(url, move |client, server| {
+            let is_answer_ours = Arc::new(AtomicBool::new(false));
+            let (asking, asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            let (says, count) = (Arc::clone(&saying), Arc::clone(&counting));
+            let ours = Arc::clone(&is_answer_ours);
+            std::thread::spawn(move || intrude(asking, asked, &says, &count, &ours));
+            std::thread::spawn(move || keep_own_answers(server, client, &is_answer_ours));
         });
-        Self { url: format!("{head}{own}/{tail}"), says, said_count }
+        Self { url, says, said_count }
     }
 
     fn say(&self, sql: &str) {

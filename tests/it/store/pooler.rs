@@ -1,13 +1,13 @@
-//! Poolers, which lend the server's connections to many clients: how they are told from a server, and
-//! that everything works behind one.
+//! Poolers, which lend the server's connections to many clients: how they are told from a server,
+//! and that everything works behind one.
 
 use super::fixture::{Fixture, PROJECT, at, everything, new_run};
 use super::postgres::{BUSY_TIMEOUT, Notes, open, pass_on};
 use super::rows_read::Administrator;
-use super::server::Server;
+use super::server::{Server, stand_before};
 use polos::store::{ChangeObserver, Command, RunFilter, StoreReads, StoreWrites};
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::{Arc, Condvar, Mutex};
 
 /// What stands in front of a server, and refuses logins with the setting that only servers keep.
@@ -24,21 +24,13 @@ struct Front {
 impl Front {
     /// Returns it and its URL.
     fn of(url: &str) -> (Arc<Self>, String) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (head, tail) = url.split_once("127.0.0.1:").unwrap();
-        let (port, tail) = tail.split_once('/').unwrap();
-        let (server, own) = (format!("127.0.0.1:{port}"), listener.local_addr().unwrap());
-        let url = format!("{head}{own}/{tail}&sslmode=disable");
         let front = Arc::new(Self::default());
         let serving = Arc::clone(&front);
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
-                let serving = Arc::clone(&serving);
-                std::thread::spawn(move || serving.serve(client, server));
-            }
+        let url = stand_before(url, move |client, server| {
+            let serving = Arc::clone(&serving);
+            std::thread::spawn(move || serving.serve(client, server));
         });
-        (front, url)
+        (front, format!("{url}&sslmode=disable"))
     }
 
     fn serve(&self, mut client: TcpStream, mut server: TcpStream) {
@@ -91,21 +83,13 @@ impl Front {
     }
 }
 
-/// Waits until the listener has been connected for a while.
-fn wait_for_ticks(notes: &Notes) {
-    let ticks = notes.ticks.lock().unwrap();
-    let enough = *ticks + 2;
-    let late = notes.ticked.wait_timeout_while(ticks, BUSY_TIMEOUT, |ticks| *ticks < enough).unwrap().1;
-    assert!(!late.timed_out(), "it listens");
-}
-
 #[test]
 fn a_server_that_refuses_logins_for_a_while_is_not_taken_for_a_pooler() {
     let (front, url) = Front::of(&Server::shared().new_schema());
     let store = open(&url);
     let notes = Arc::new(Notes::default());
     store.listen(Arc::clone(&notes) as Arc<dyn ChangeObserver>).unwrap();
-    wait_for_ticks(&notes);
+    notes.wait_for_ticks();
     // A login without the setting succeeds meanwhile, as it may if the cause goes and comes back.
     for code in ["28000", "3D000", "53300", "57P03"] {
         front.refuse(code);
@@ -114,12 +98,12 @@ fn a_server_that_refuses_logins_for_a_while_is_not_taken_for_a_pooler() {
         // One of them is the listener's.
         front.wait_for_refusals(2);
         front.admit();
-        wait_for_ticks(&notes);
+        notes.wait_for_ticks();
         store.change_mark().unwrap();
         assert_eq!(*notes.told.lock().unwrap(), Vec::<String>::new(), "{code}");
     }
     let before = *notes.changes.lock().unwrap();
-    wait_for_ticks(&notes);
+    notes.wait_for_ticks();
     assert_eq!(*notes.changes.lock().unwrap(), before, "it is told, and doesn't ask every second");
 }
 
@@ -131,7 +115,7 @@ fn who_refuses_the_setting_alone_is_a_pooler() {
         let store = open(&url);
         let notes = Arc::new(Notes::default());
         store.listen(Arc::clone(&notes) as Arc<dyn ChangeObserver>).unwrap();
-        wait_for_ticks(&notes);
+        notes.wait_for_ticks();
         assert_eq!(notes.told.lock().unwrap().len(), 1, "{code}");
         store.commit(&[Command::CreateRun(Box::new(new_run("run_1")))], at(0)).unwrap()[0].as_ref().unwrap();
         assert_eq!(store.runs(PROJECT, &RunFilter::default(), &everything()).unwrap().len(), 1);
@@ -148,13 +132,7 @@ fn everything_works_behind_a_pooler_and_it_is_said_once() {
     let store = open(&url);
     let notes = Arc::new(Notes::default());
     store.listen(Arc::clone(&notes) as Arc<dyn ChangeObserver>).unwrap();
-    let mut ticks = notes.ticks.lock().unwrap();
-    while *ticks < 2 {
-        let (still, late) = notes.ticked.wait_timeout(ticks, BUSY_TIMEOUT).unwrap();
-        assert!(!late.timed_out(), "it goes on without notifications");
-        ticks = still;
-    }
-    drop(ticks);
+    notes.wait_for_ticks();
     let told = notes.told.lock().unwrap();
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0].contains("pooler"), "{told:?}");

@@ -4,7 +4,7 @@ use super::fixture::{
     self, Fixture, PROJECT, at, check_former_counts, end, everything, former_history, new_run, new_schedule,
     new_worker, patch_command, succeeded, text,
 };
-use super::server::Server;
+use super::server::{Server, stand_before};
 use polos::calendar::Timestamp;
 use polos::model::{Admission, Completion, NewRun, RunId, RunState, Token, WorkerId};
 use polos::store::{
@@ -13,7 +13,7 @@ use polos::store::{
 };
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::time::Duration;
@@ -235,24 +235,13 @@ struct Eavesdropper {
 
 impl Eavesdropper {
     fn before(url: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let (head, tail) = url.split_once("127.0.0.1:").unwrap();
-        let (port, tail) = tail.split_once('/').unwrap();
-        let (server, own) = (format!("127.0.0.1:{port}"), listener.local_addr().unwrap());
         let swallows_next = Arc::new(AtomicBool::new(false));
-        let url = format!("{head}{own}/{tail}");
         let armed = Arc::clone(&swallows_next);
-        std::thread::spawn(move || {
-            for client in listener.incoming() {
-                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
-                for stream in [&client, &server] {
-                    stream.set_nodelay(true).unwrap();
-                }
-                let (asking, asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || pass_on(asking, asked, || false));
-                let armed = Arc::clone(&armed);
-                std::thread::spawn(move || pass_on(server, client, || armed.swap(false, Ordering::SeqCst)));
-            }
+        let url = stand_before(url, move |client, server| {
+            let (asking, asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || pass_on(asking, asked, || false));
+            let armed = Arc::clone(&armed);
+            std::thread::spawn(move || pass_on(server, client, || armed.swap(false, Ordering::SeqCst)));
         });
         Self { url, swallows_next }
     }
@@ -527,9 +516,19 @@ fn what_the_database_refuses_is_rejected_alone() {
 pub(super) struct Notes {
     pub(super) changes: Mutex<u32>,
     pub(super) told: Mutex<Vec<String>>,
-    pub(super) ticks: Mutex<u32>,
-    pub(super) rollbacks: Mutex<u32>,
-    pub(super) ticked: std::sync::Condvar,
+    ticks: Mutex<u32>,
+    rollbacks: Mutex<u32>,
+    ticked: std::sync::Condvar,
+}
+
+impl Notes {
+    /// Waits until the listener has been connected for a while.
+    pub(super) fn wait_for_ticks(&self) {
+        let ticks = self.ticks.lock().unwrap();
+        let enough = *ticks + 2;
+        let late = self.ticked.wait_timeout_while(ticks, BUSY_TIMEOUT, |ticks| *ticks < enough).unwrap().1;
+        assert!(!late.timed_out(), "it listens");
+    }
 }
 
 impl ChangeObserver for Notes {
@@ -575,11 +574,7 @@ fn a_database_that_has_become_an_older_one_is_noticed_once() {
     drop(rollbacks);
     store.commit(&[Command::CreateRun(Box::new(new_run("run_4")))], at(0)).unwrap();
     store.change_mark().unwrap();
-    let mut ticks = notes.ticks.lock().unwrap();
-    let enough = *ticks + 2;
-    while *ticks < enough {
-        ticks = notes.ticked.wait_timeout(ticks, BUSY_TIMEOUT).unwrap().0;
-    }
+    notes.wait_for_ticks();
     assert_eq!(*notes.rollbacks.lock().unwrap(), 1);
 }
 

@@ -2,6 +2,7 @@
 
 use polos::store::{PostgresOptions, PostgresStore};
 use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -22,6 +23,25 @@ pub fn administer(url: &str, sql: &str) -> Vec<String> {
             })
             .collect()
     })
+}
+
+/// Returns a URL in front of the server of `url`. `between` gets both ends of each connection: the
+/// client's, and one to the server.
+pub fn stand_before(url: &str, between: impl Fn(TcpStream, TcpStream) + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (head, tail) = url.split_once("127.0.0.1:").unwrap();
+    let (port, tail) = tail.split_once('/').unwrap();
+    let (server, own) = (format!("127.0.0.1:{port}"), listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+            for stream in [&client, &server] {
+                stream.set_nodelay(true).unwrap();
+            }
+            between(client, server);
+        }
+    });
+    format!("{head}{own}/{tail}")
 }
 
 /// A server that ends when this is dropped, or this process with it.
