@@ -70,7 +70,7 @@ test-pythons: install
 # PgBouncer comes from the system (Debian: apt-get install pgbouncer), so it is no part of `make test`.
 test-pooler: install
 	@echo 'testing the core behind PgBouncer'
-	@cargo test --quiet --locked --package polos --test it -- pooler --include-ignored
+	@cargo test --quiet --locked --test it -- pooler --include-ignored
 
 # TORTURE='F1 F7 --seed 3 --scale full' says which, and how much of it.
 torture: install

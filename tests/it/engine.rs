@@ -2,7 +2,7 @@
 //! what the test says.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
-use crate::sim::faults::{Fault, FaultyStore, Sent, SentLog};
+use crate::faults::{Fault, FaultyStore, Sent, SentLog};
 use crate::store::fixture::new_run;
 use polos::calendar::Timestamp;
 use polos::clock::{Clock, ManualClock};

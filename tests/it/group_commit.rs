@@ -2,7 +2,7 @@
 //! and a close in the middle. Every job's report is compared with the contents of the store.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
-use crate::sim::faults::FaultyStore;
+use crate::faults::FaultyStore;
 use crate::store::fixture::new_run;
 use polos::calendar::Timestamp;
 use polos::clock::ManualClock;

@@ -1,7 +1,7 @@
 //! A store that hangs, or fails for a while: no caller waits longer than necessary.
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
-use crate::sim::faults::FaultyStore;
+use crate::faults::FaultyStore;
 use crate::store::fixture::new_run;
 use crossbeam_channel::{Receiver, Sender};
 use polos::calendar::Timestamp;

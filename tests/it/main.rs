@@ -1,19 +1,22 @@
-//! The single Rust integration binary.
+//! Rust tests that wait for stores, threads, and servers more than they compute.
+//! `tests/optimized` has the others.
 
-mod calendar;
 mod clock;
-mod compiled_spec;
-mod cron;
 mod engine;
+#[allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::large_enum_variant,
+    reason = "test helpers; the simulation uses the rest"
+)]
+#[path = "../optimized/sim/faults.rs"]
+mod faults;
 mod group_commit;
 mod hung;
 mod ids;
-mod plan;
 mod process;
-mod property;
 mod protocol;
 mod service;
-mod sim;
 mod store;
 mod tidy;
 mod wake_queue;

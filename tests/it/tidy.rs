@@ -123,26 +123,33 @@ impl Source {
     }
 }
 
-fn sources() -> Vec<Source> {
-    fn walk(folder: &Path, found: &mut Vec<PathBuf>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                walk(&path, found);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(path);
-            }
+/// The folder of the project.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap()
+}
+
+/// All Rust files of a folder, in order.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    walk(&root, &mut paths);
-    paths.sort();
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<Source> {
+    let root = root().join("src");
     let source = |path: PathBuf| Source {
         path: path.strip_prefix(&root).unwrap().to_string_lossy().replace('\\', "/"),
         text: fs::read_to_string(&path).unwrap(),
     };
-    paths.into_iter().map(source).collect()
+    rust_files(&root).into_iter().map(source).collect()
 }
 
 /// Layers that a line names: `crate::store`, also in `use crate::{model::Run, store::Store}`. The
@@ -330,7 +337,7 @@ fn documents() -> Vec<Document> {
             }
         }
     }
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = root();
     let mut found = Vec::new();
     walk(root, root, 0, &mut found);
     for folder in ["benches", "docs", "examples", "tests"] {
@@ -418,12 +425,22 @@ fn every_decision_record_has_the_same_structure() {
 /// `tests/unit/test_planted_bugs.py` checks the rest of them.
 #[test]
 fn planted_bugs_name_tests_that_exist() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mutants");
+    let folder = root().join("tests/mutants");
     // `make mutants` tests a copy of the tree without them.
     let Ok(entries) = fs::read_dir(folder) else { return };
     let listed = Command::new(std::env::current_exe().unwrap()).arg("--list").output().unwrap();
     let listed = String::from_utf8(listed.stdout).unwrap();
-    let names: Vec<&str> = listed.lines().filter_map(|line| line.strip_suffix(": test")).collect();
+    let mut names: Vec<String> =
+        listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect();
+    // The other program with tests may not be built.
+    let others = root().join("tests/optimized");
+    for path in rust_files(&others) {
+        let module = path.strip_prefix(&others).unwrap().with_extension("");
+        let module = module.to_string_lossy().replace(['/', '\\'], "::").replace("::mod", "");
+        let text = fs::read_to_string(&path).unwrap();
+        let tests = text.lines().filter_map(|line| line.trim_start().strip_prefix("fn "));
+        names.extend(tests.map(|line| format!("{module}::{}", line.split(['(', '<']).next().unwrap())));
+    }
     let mut wrong = Vec::new();
     for path in entries.map(|entry| entry.unwrap().path()) {
         if path.extension().is_none_or(|extension| extension != "patch") {

@@ -117,7 +117,8 @@ def copy_tree(replaced: dict[str, str]) -> None:
 def crate_roots() -> list[str]:
     """Return the roots of crates: each needs the function that reads the switch."""
     return [name for name in tracked_files() if re.search(r"(^|/)src/(.*/)?lib\.rs$", name)] + [
-        "tests/it/main.rs"
+        "tests/it/main.rs",
+        "tests/optimized/main.rs",
     ]
 
 
@@ -165,7 +166,7 @@ def copy_dependencies() -> None:
     unfinished = TARGET / "build.unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
-    ours = re.compile(r"(lib)?(_?polos|it-|micro)")
+    ours = re.compile(r"(lib)?(_?polos|it-|optimized-|micro)")
     for name in ("debug/.fingerprint", "debug/build", "debug/deps"):
         if (TREE_BUILD / name).is_dir():
             shutil.copytree(
@@ -205,7 +206,7 @@ def cargo(*arguments: str) -> list[dict[str, Any]]:
 
 def build_tests() -> list[Path]:
     """Build the Rust tests; return the programs that contain them."""
-    messages = cargo("test", "--quiet", "--no-run", "--test", "it")
+    messages = cargo("test", "--quiet", "--no-run")
     return [Path(message["executable"]) for message in messages if message.get("executable")]
 
 
@@ -362,7 +363,7 @@ def python_tests(tree: Path, arguments: list[str], name: str) -> tuple[int, list
 def link_tree(source: Path, place: Path, replaced: dict[str, str]) -> None:
     """Make a copy of the tree whose equal files are links."""
     shutil.rmtree(place, ignore_errors=True)
-    skipped = {"src", "target", ".venv", "it", "__pycache__", ".git"}
+    skipped = {"src", "target", ".venv", "it", "optimized", "__pycache__", ".git"}
     shutil.copytree(
         source,
         place,

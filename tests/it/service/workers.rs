@@ -1,7 +1,7 @@
 //! A worker on a database in memory, assembled from the configuration that applications give.
 
 use super::{HOUR, PROJECT, at, micros};
-use crate::sim::faults::FaultyStore;
+use crate::faults::FaultyStore;
 use polos::engine::group_commit::GroupCommit;
 use polos::engine::{Dispatcher, ExecutionOutcome, Notice, Stop};
 use polos::error::Error;

@@ -53,8 +53,11 @@ pub struct Server {
 impl Server {
     /// Starts one. Fails where there is none to start: nothing is skipped.
     pub fn start(arguments: &[&str]) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let script = root.join("scripts/postgres-for-tests");
+        // Two packages compile this file.
+        let script = "scripts/postgres-for-tests";
+        let mut folders = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let root = folders.find(|folder| folder.join(script).exists()).unwrap();
+        let script = root.join(script);
         let of_venv = root.join(".venv/bin/python");
         let python = if of_venv.exists() { of_venv } else { "python3".into() };
         let mut process = Command::new(python)

@@ -12,6 +12,7 @@ mod counts;
 mod debounces;
 mod events;
 mod fault_events;
+#[allow(dead_code, reason = "`tests/it` uses the rest")]
 pub mod faults;
 mod handlers;
 mod hooks;
@@ -331,7 +332,7 @@ fn the_same_seed_gives_the_same_trace() {
 fn a_seed_gives_the_same_trace_on_postgres() {
     let more = (0..setting("POLOS_SIM_SEEDS").unwrap_or(0)).step_by(ON_POSTGRES);
     for seed in SHORT.into_iter().chain(more) {
-        let store = Arc::new(crate::store::server::Server::shared().new_store());
+        let store = Arc::new(crate::server::Server::shared().new_store());
         assert_same_trace(seed, &world::simulate(seed, store), &run_seed(seed));
     }
 }
