@@ -152,11 +152,12 @@ tools:
 
 # Linters and the tools of the documentation are large, and only these targets need them.
 GROUP := build
-lint-ruff lint-format lint-types lint-pyright lint-stubs fmt docs packages: GROUP := dev
+lint-ruff lint-format lint-types lint-pyright lint-stubs fmt docs packages: GROUP := checks
 
 venv: tools
 	@PYTHON='$(PYTHON)' scripts/make-venv $(GROUP)
 
+install: export COMPILE := yes
 install: venv .venv/.installed
 
 # `maturin develop` compiles, installs the package in editable form and what it depends on.

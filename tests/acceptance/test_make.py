@@ -33,6 +33,7 @@ def run_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     loader.exec_module(module)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "LOGS", tmp_path / "logs")
+    monkeypatch.setattr(module, "BYTECODE", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.delenv("PYTEST", raising=False)
@@ -77,6 +78,20 @@ def test_a_part_that_fails_hides_no_other(play: Play) -> None:
     ]
     assert "--store postgres" in started[2]
     assert output.count("FAILED") == 6  # each when it ends, and in the summary
+
+
+def test_the_tests_are_compiled_once_and_not_by_each_worker(
+    play: Play, run_tests: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(run_tests, "BYTECODE", tmp_path / "none yet")
+    compiling = "python -m pytest -q --collect-only"
+    has_failed, started, _ = play("sqlite", python='case "$*" in *collect*) exit 3 ;; esac')
+    assert not has_failed
+    assert started[0] == compiling
+    assert len(started) == 2
+    monkeypatch.setenv("PYTEST", "tests/unit")
+    _, started, _ = play("sqlite")
+    assert started[2:] == ["python -m pytest -q tests/unit"]
 
 
 def test_one_failure_of_three_is_a_failure(play: Play) -> None:
