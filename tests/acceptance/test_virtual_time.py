@@ -74,7 +74,8 @@ def test_the_same_runs_cost_the_same_however_far_apart_they_are() -> None:
         return lines
 
     lines_for(1)  # imports what it needs
-    assert lines_for(10) < 2 * lines_for(1)
+    # A hundred times as far. How often the loop wakes up for a run depends on the machine, too.
+    assert lines_for(100) < 10 * lines_for(1)
 
 
 async def test_runs_that_start_together_have_their_own_workflows_and_zones() -> None:

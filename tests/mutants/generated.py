@@ -7,8 +7,9 @@ cargo-mutants (`cargo install cargo-mutants`) only lists the bugs here. It would
 separately, which takes weeks for four thousand. Here all are switches of one build, like the bugs
 that people planted (run.py). `--every 20 --first 3` takes the third of each twenty.
 
-A bug is tried with the quick tests, and if it survives them, with the others in Rust. Tests that
-hang count as caught here, since many of these bugs never end.
+A bug is tried with the tests of its layer, then with other quick tests, and if it survives them,
+with the rest of those in Rust. Tests that hang count as caught here, since many of these bugs never
+end.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,12 +29,20 @@ from patches import Bug
 
 import run
 
-LAYERS = ["src/cron", "src/calendar", "src/plan", "src/model", "src/store/tables"]
+# The layers, and the tests that are about each.
+IN_MEMORY = "store::conformance::memory_conforms"
+LAYERS = {
+    "src/cron": ["cron::", "compiled_spec::"],
+    "src/calendar": ["calendar::", "compiled_spec::"],
+    "src/plan": ["plan::"],
+    "src/model": ["plan::", "compiled_spec::", IN_MEMORY],
+    "src/store/tables": [IN_MEMORY],
+}
 
 # Seconds after which tests hang: many times what they take.
 QUICK_LIMIT, LIMIT = 120, 1_800
 QUICK = ["cron::", "compiled_spec::", "plan::", "engine::", "service::", "store::encoding"]
-QUICK += ["store::conformance::memory_conforms", "store::conformance::sqlite_conforms"]
+QUICK += [IN_MEMORY, "store::conformance::sqlite_conforms"]
 OTHER = ["calendar::", "store::model", "protocol::", "group_commit::", "store::transfer"]
 OTHER += ["store::rows_read", "sim::", "store::conformance::postgres_conforms"]
 
@@ -58,10 +68,18 @@ def listed(paths: list[str]) -> list[Bug]:
     return bugs
 
 
-def survivors(bugs: list[Bug], programs: list[Path], tests: list[str], limit: float) -> list[Bug]:
+def of_its_layer(bug: Bug) -> list[str]:
+    """Return the tests that are about the layer of a bug."""
+    file = next(iter(bug.files))
+    return next(tests for layer, tests in LAYERS.items() if file.startswith(layer))
+
+
+def survivors(
+    bugs: list[Bug], programs: list[Path], tests: Callable[[Bug], list[str]], limit: float
+) -> list[Bug]:
     """Return the bugs that these tests don't catch."""
     run.LIMIT = limit
-    wanted = [replace(bug, tests=tests) for bug in bugs]
+    wanted = [replace(bug, tests=tests(bug)) for bug in bugs]
     left = []
     with ThreadPoolExecutor(run.JOBS) as pool:
         verdicts = pool.map(lambda bug: run.check_bug(bug, programs, bug.name), wanted)
@@ -76,7 +94,7 @@ def survivors(bugs: list[Bug], programs: list[Path], tests: list[str], limit: fl
 def main() -> int:
     """Plant the bugs; return 1 if any survives."""
     parser = argparse.ArgumentParser(description="Plant the bugs that cargo-mutants generates.")
-    parser.add_argument("paths", nargs="*", metavar="PATH", default=LAYERS)
+    parser.add_argument("paths", nargs="*", metavar="PATH", default=[*LAYERS])
     parser.add_argument("--every", type=int, default=1, metavar="N", help="one of each N")
     parser.add_argument("--first", type=int, default=0, metavar="K", help="the first of them")
     options = parser.parse_args()
@@ -86,9 +104,11 @@ def main() -> int:
     planted = [bug for bug in chosen if bug.name not in left_out]
     sys.stdout.write(f"{len(planted)} bugs are planted; {len(left_out)} do not compile\n")
     sys.stdout.flush()
-    left = survivors(planted, programs, QUICK, QUICK_LIMIT)
+    left = survivors(planted, programs, of_its_layer, QUICK_LIMIT)
+    sys.stdout.write(f"{len(left)} survive the tests of their layer\n")
+    left = survivors(left, programs, lambda _: QUICK, QUICK_LIMIT)
     sys.stdout.write(f"{len(left)} survive the quick tests\n")
-    left = survivors(left, programs, OTHER, LIMIT)
+    left = survivors(left, programs, lambda _: OTHER, LIMIT)
     sys.stdout.write(f"{len(planted) - len(left)} of {len(planted)} caught\n")
     for bug in left:
         sys.stdout.write(f"  not caught: {bug.about}\n")

@@ -280,7 +280,7 @@ def f36(bench: Bench) -> None:
     """16 threads and 4 processes change the same schedules while they are due."""
     verdict = bench.verdict
     worker = handler_worker(bench, "--lease", 2)
-    seconds = max(4.0, 60 * bench.scale)
+    seconds = max(2.0, 60 * bench.scale)
     keys = [f"key-{number}" for number in range(3)]
     others = [
         Program(
