@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from polos import PolosClient, schedules, workers
 
@@ -104,7 +105,6 @@ def test_the_project_is_that_of_all_commands(
 
 
 def manifest() -> dict[str, Any]:
-    yaml = pytest.importorskip("yaml", reason="PyYAML comes with the tools for the documentation")
     found: dict[str, Any] = yaml.safe_load((EXAMPLES / "kubernetes.yaml").read_text())
     return found
 
