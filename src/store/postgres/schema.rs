@@ -230,7 +230,15 @@ fn unusable(server: &ServerConfig, reason: String) -> StoreError {
 async fn check_server(session: Session<'_>, server: &ServerConfig) -> Result<(), PgError> {
     let rows = session.query(queries::SERVER_VERSION, Args::default()).await?;
     let Some(row) = rows.first() else { return Ok(()) };
-    let (version, encoding): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+    let (version, encoding, product): (&str, &str, &str) =
+        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    // It would seem to work.
+    if product.starts_with("CockroachDB") {
+        let reason = "the server is CockroachDB, which accepts advisory locks and locks nothing, so two \
+                      processes could change the same schedule at the same time; name a database of \
+                      PostgreSQL";
+        return Err(unusable(server, reason.to_owned()).into());
+    }
     if version.parse::<i64>().is_ok_and(|version| version < SERVER_MIN) {
         let reason = format!("the server's version is {version}; PostgreSQL 12 or newer is needed");
         return Err(unusable(server, reason).into());

@@ -3,10 +3,10 @@
 
 use super::fixture::{PROJECT, at, new_run};
 use super::postgres::with_tls;
-use super::server::{Server, administer};
+use super::server::{Server, administer, stand_before};
 use polos::store::{Command, PostgresOptions, PostgresStore, RunFilter, StoreError, StoreReads, StoreWrites};
-use std::io::Read;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -208,4 +208,47 @@ fn limits_of_a_role_do_not_apply_to_our_own_transactions() {
     });
     store.commit(&[Command::CreateRun(Box::new(new_run("run_2")))], at(0)).unwrap();
     holding.join().unwrap();
+}
+
+/// Passes the server's messages on, after `change` has seen the content of each.
+fn pass_changed(server: &mut TcpStream, client: &mut TcpStream, change: fn(&mut [u8])) -> Option<()> {
+    let mut head = [0; 5];
+    loop {
+        server.read_exact(&mut head).ok()?;
+        let length = u32::from_be_bytes(head[1..].try_into().unwrap()) as usize;
+        let mut content = vec![0; length - 4];
+        server.read_exact(&mut content).ok()?;
+        change(&mut content);
+        client.write_all(&[&head[..], &content].concat()).ok()?;
+    }
+}
+
+/// Replaces what stands before or at a mark.
+fn overwrite(content: &mut [u8], mark: &[u8], before: usize, text: &[u8]) {
+    if let Some(place) = content.windows(mark.len()).position(|part| part == mark) {
+        content[place - before..][..text.len()].copy_from_slice(text);
+    }
+}
+
+#[test]
+fn a_server_that_is_too_old_or_locks_nothing_is_refused_before_anything_is_created() {
+    // The version number stands before the encoding, with the length of the latter between them.
+    let is_old: fn(&mut [u8]) = |content| overwrite(content, b"UTF8", 10, b"110022");
+    let is_another: fn(&mut [u8]) = |content| overwrite(content, b"PostgreSQL ", 0, b"CockroachDB");
+    for (change, said) in [
+        (is_old, "the server's version is 110022; PostgreSQL 12 or newer is needed"),
+        (is_another, "the server is CockroachDB, which accepts advisory locks and locks nothing"),
+    ] {
+        let url = Server::shared().new_schema();
+        let front = stand_before(&url, move |mut client, mut server| {
+            let (mut asking, mut asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut asking, &mut asked));
+            std::thread::spawn(move || pass_changed(&mut server, &mut client, change));
+        });
+        let error = open(&format!("{front}&sslmode=disable")).err().unwrap().to_string();
+        assert!(error.contains(said), "{error}");
+        let schema = url.rsplit_once("schema=").unwrap().1;
+        let found = format!("SELECT count(*) FROM pg_namespace WHERE nspname = '{schema}'");
+        assert_eq!(administer(&Server::shared().url, &found), ["0"]);
+    }
 }

@@ -333,9 +333,9 @@ statements! {
     /// (no table)
     SESSION_NUMBER = "SELECT pg_backend_pid() \
         WHERE current_setting('polos.session', true) IS NOT DISTINCT FROM '1'";
-    /// The version of the server, and the encoding of the database. (no table)
+    /// The version of the server, the encoding of the database, and which product it is. (no table)
     SERVER_VERSION = "SELECT current_setting('server_version_num'), \
-        current_setting('server_encoding')";
+        current_setting('server_encoding'), version()";
     /// Whether a schema exists, how many tables it has, and whether one of them has the version.
     /// (catalog)
     SCHEMA_STATE = "SELECT count(DISTINCT n.oid), count(c.oid), \
