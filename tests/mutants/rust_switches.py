@@ -4,8 +4,13 @@ Each patch is applied to the unchanged file on its own. The function that it cha
 bodies, and an environment variable selects one of them when the program runs:
 
     fn is_due(&self) -> bool {
-        if crate::planted("due_only_after") { self.at < now } else { self.at <= now }
+        if crate::planted(const { crate::number("due_only_after") }) { self.at < now } else {
+            self.at <= now
+        }
     }
+
+The name becomes a number when the program is compiled: functions that are called often have many
+switches.
 
 This way, patches don't affect each other even if they change the same line.
 """
@@ -18,10 +23,21 @@ from dataclasses import dataclass
 # Added to the root of each crate of the copied tree. The code of bugs has warnings.
 HEAD = "#![allow(warnings)]\n"
 PLANTED = """
-/// Whether this planted bug is switched on.
-pub fn planted(name: &str) -> bool {
-    static NAME: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-    NAME.get_or_init(|| std::env::var("POLOS_PLANTED").ok()).as_deref() == Some(name)
+/// A number for the name of a planted bug (FNV-1a).
+pub const fn number(name: &str) -> u64 {
+    let (mut hash, mut place) = (0xcbf2_9ce4_8422_2325, 0);
+    while place < name.len() {
+        hash = (hash ^ name.as_bytes()[place] as u64).wrapping_mul(0x0100_0000_01b3);
+        place += 1;
+    }
+    hash
+}
+
+/// Whether the planted bug with this number is switched on.
+#[inline]
+pub fn planted(bug: u64) -> bool {
+    static CHOSEN: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
+    *CHOSEN.get_or_init(|| number(&std::env::var("POLOS_PLANTED").unwrap_or_default())) == bug
 }
 """
 
@@ -113,10 +129,15 @@ def switched(source: str, patches: dict[str, list[Change]]) -> tuple[str, list[s
             variants.setdefault(body, []).append((name, text))
     switches = []
     for body, bad in variants.items():
-        branches = "".join(f'if crate::planted("{name}") {{{text}\n}} else ' for name, text in bad)
+        branches = "".join(f"if {condition(name)} {{{text}\n}} else " for name, text in bad)
         good = source[body.start : body.end]
         switches.append(Change(body.start, body.end, f"\n{branches}{{{good}\n}}\n"))
     return replaced(source, switches), refused
+
+
+def condition(name: str) -> str:
+    """Return the condition under which a bug is switched on."""
+    return f'crate::planted(const {{ crate::number("{name}") }})'
 
 
 def replaced(source: str, changes: list[Change]) -> str:

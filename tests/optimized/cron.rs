@@ -178,6 +178,8 @@ fn too_frequent_is_less_than_five_minutes_apart() {
         ("2,58 9 * * *", false),
         ("3,58 * * * *", false),
         ("2,58 9,10 * * *", true),
+        ("2,58 0 * * *", false),
+        ("2,58 23 * * *", false),
         ("2,58 0,23 * * *", true),
         ("2,58 0,23 1 * *", false),
         ("2,58 0,23 1,L * *", true),
@@ -519,4 +521,9 @@ fn a_question_mark_is_a_star_in_the_day_fields() {
         assert_eq!(parse(given).describe(), parse(same).describe());
         assert_eq!(parse(given).warnings(), parse(same).warnings());
     }
+}
+
+#[test]
+fn failed_assertions_show_what_was_parsed() {
+    assert_eq!(format!("{:?}", parse("0 9 * * *")), r#"CronExpr("0 9 * * *")"#);
 }

@@ -54,6 +54,27 @@ fn the_next_change_that_touches_a_run_is_named() {
 }
 
 #[test]
+fn the_next_gap_and_the_next_repeat_are_both_named() {
+    assert_eq!(
+        notes("30 1,2 * * *", "America/New_York"),
+        [
+            "02:30 does not exist on 2027-03-14 in America/New_York: the run is at 03:00 that day",
+            "01:30 happens twice on 2027-11-07 in America/New_York: the run is at the first pass",
+        ]
+    );
+}
+
+#[test]
+fn changes_are_named_ten_years_ahead() {
+    let expr = CronExpr::parse("0 9 30 12 *").unwrap();
+    let zone = Zone::get("Pacific/Apia").unwrap();
+    for (after, count) in [("2001-12-01T00:00:00Z", 0), ("2002-01-01T00:00:00Z", 1)] {
+        let notes = explain(&expr.clone().into(), &zone, super::at(after), 0).notes;
+        assert_eq!(notes.len(), count, "{after}: {notes:?}");
+    }
+}
+
+#[test]
 fn where_nothing_is_special_there_is_no_note() {
     for (cron, zone) in [
         ("30 2 * * *", "UTC"),
