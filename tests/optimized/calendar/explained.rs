@@ -28,6 +28,16 @@ fn the_next_change_that_touches_a_run_is_named() {
             "02:00 and 02:30 do not exist on 2027-03-14 in America/New_York: no run stands in, because an expression whose minutes or hours start with `*` follows real time",
         ),
         (
+            "0,10,20,30,40 2 * * *",
+            new_york,
+            "times from 02:00 to 02:59 do not exist on 2027-03-14 in America/New_York: there is one run for all of them at 03:00 that day",
+        ),
+        (
+            "0,10,20,30 2 * * *",
+            new_york,
+            "02:00, 02:10, 02:20 and 02:30 do not exist on 2027-03-14 in America/New_York: there is one run for all of them at 03:00 that day",
+        ),
+        (
             "30 1 * * *",
             new_york,
             "01:30 happens twice on 2027-11-07 in America/New_York: the run is at the first pass",
@@ -85,6 +95,27 @@ fn where_nothing_is_special_there_is_no_note() {
         ("30 2 * * 1", "America/New_York"),
     ] {
         assert_eq!(notes(cron, zone), Vec::<String>::new(), "{cron} in {zone}");
+    }
+}
+
+/// There, clocks changed at one minute past midnight.
+#[test]
+fn a_gap_of_an_hour_that_begins_at_an_odd_minute_leaves_the_pace_alone() {
+    let expr = CronExpr::parse("0 * * * *").unwrap();
+    let zone = Zone::get("America/St_Johns").unwrap();
+    let range = (super::at("2010-01-01T00:00:00Z"), super::at("2010-12-31T00:00:00Z"));
+    assert_eq!(polos::calendar::notes(&expr.into(), &zone, range, &|_| false), Vec::<String>::new());
+}
+
+/// A run would stand in on the day after the gap.
+#[test]
+fn no_run_stands_in_on_an_excluded_day() {
+    let expr = CronExpr::parse("45 23 * * *").unwrap();
+    let zone = Zone::get("Asia/Pyongyang").unwrap();
+    let range = (super::at("2018-05-01T00:00:00Z"), super::at("2018-06-01T00:00:00Z"));
+    for (excluded, count) in [(5, 0), (6, 1)] {
+        let notes = polos::calendar::notes(&expr.clone().into(), &zone, range, &|day| day.day == excluded);
+        assert_eq!(notes.len(), count, "{notes:?}");
     }
 }
 
