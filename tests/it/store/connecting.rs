@@ -2,7 +2,7 @@
 //! can't be gone.
 
 use super::fixture::{PROJECT, at, new_run};
-use super::postgres::with_tls;
+use super::postgres::{pass_on, with_tls};
 use super::server::{Server, administer, stand_before};
 use polos::store::{Command, PostgresOptions, PostgresStore, RunFilter, StoreError, StoreReads, StoreWrites};
 use std::io::{Read, Write};
@@ -241,8 +241,8 @@ fn a_server_that_is_too_old_or_locks_nothing_is_refused_before_anything_is_creat
     ] {
         let url = Server::shared().new_schema();
         let front = stand_before(&url, move |mut client, mut server| {
-            let (mut asking, mut asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            std::thread::spawn(move || std::io::copy(&mut asking, &mut asked));
+            let (asking, asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || pass_on(asking, asked, || false));
             std::thread::spawn(move || pass_changed(&mut server, &mut client, change));
         });
         let error = open(&format!("{front}&sslmode=disable")).err().unwrap().to_string();
