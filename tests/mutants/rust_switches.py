@@ -4,13 +4,18 @@ Each patch is applied to the unchanged file on its own. The function that it cha
 bodies, and an environment variable selects one of them when the program runs:
 
     fn is_due(&self) -> bool {
-        if crate::planted(const { crate::number("due_only_after") }) { self.at < now } else {
-            self.at <= now
+        match crate::planted() {
+            0x3c17_5b0e_91aa_42d6 => { // planted due_only_after
+                self.at < now
+            }
+            _ => {
+                self.at <= now
+            }
         }
     }
 
-The name becomes a number when the program is compiled: functions that are called often have many
-switches.
+The names are numbers here, so that the compiler searches instead of comparing one after another:
+functions that are called often have a hundred switches.
 
 This way, patches don't affect each other even if they change the same line.
 """
@@ -23,21 +28,16 @@ from dataclasses import dataclass
 # Added to the root of each crate of the copied tree. The code of bugs has warnings.
 HEAD = "#![allow(warnings)]\n"
 PLANTED = """
-/// A number for the name of a planted bug (FNV-1a).
-pub const fn number(name: &str) -> u64 {
-    let (mut hash, mut place) = (0xcbf2_9ce4_8422_2325, 0);
-    while place < name.len() {
-        hash = (hash ^ name.as_bytes()[place] as u64).wrapping_mul(0x0100_0000_01b3);
-        place += 1;
-    }
-    hash
-}
-
-/// Whether the planted bug with this number is switched on.
+/// The number of the planted bug that is switched on: the FNV-1a hash of its name.
 #[inline]
-pub fn planted(bug: u64) -> bool {
+pub fn planted() -> u64 {
     static CHOSEN: std::sync::OnceLock<u64> = std::sync::OnceLock::new();
-    *CHOSEN.get_or_init(|| number(&std::env::var("POLOS_PLANTED").unwrap_or_default())) == bug
+    *CHOSEN.get_or_init(|| {
+        let name = std::env::var("POLOS_PLANTED").unwrap_or_default();
+        name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    })
 }
 """
 
@@ -129,15 +129,21 @@ def switched(source: str, patches: dict[str, list[Change]]) -> tuple[str, list[s
             variants.setdefault(body, []).append((name, text))
     switches = []
     for body, bad in variants.items():
-        branches = "".join(f"if {condition(name)} {{{text}\n}} else " for name, text in bad)
+        branches = "".join(
+            f"{number(name):#x} => {{ // planted {name}\n{text}\n}}\n" for name, text in bad
+        )
         good = source[body.start : body.end]
-        switches.append(Change(body.start, body.end, f"\n{branches}{{{good}\n}}\n"))
+        switch = f"\nmatch crate::planted() {{\n{branches}_ => {{{good}\n}}\n}}\n"
+        switches.append(Change(body.start, body.end, switch))
     return replaced(source, switches), refused
 
 
-def condition(name: str) -> str:
-    """Return the condition under which a bug is switched on."""
-    return f'crate::planted(const {{ crate::number("{name}") }})'
+def number(name: str) -> int:
+    """Return the FNV-1a hash of a bug's name, as the switches compare it."""
+    value = 0xCBF2_9CE4_8422_2325
+    for byte in name.encode():
+        value = (value ^ byte) * 0x0100_0000_01B3 % 2**64
+    return value
 
 
 def replaced(source: str, changes: list[Change]) -> str:

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "test helpers")]
 
 mod explained;
+mod far;
 mod instants;
 mod offsets;
 pub mod oracle;

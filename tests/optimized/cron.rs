@@ -70,6 +70,7 @@ fn days_of_every_form() {
         ("15 * *", "1-15 2-15 3-15"),
         ("31 * *", "1-31 3-31 5-31"),
         ("* 2 *", "2-1 2-2 2-3"),
+        ("1-3 2 *", "2-1 2-2 2-3 2-1"),
         ("1 MAR-may,Dec *", "3-1 4-1 5-1 12-1"),
         ("* * 0", "1-3 1-10 1-17"),
         ("* * 7", "1-3 1-10 1-17"),
@@ -138,6 +139,8 @@ fn names_are_whole_expressions() {
 fn the_text_is_normalised_and_nothing_else() {
     for (text, normal) in [
         ("0 9 * * *", "0 9 * * *"),
+        (" 0 9 * * *", "0 9 * * *"),
+        ("0 9 * * * ", "0 9 * * *"),
         ("  0 9\t*  * mon-Fri\t", "0 9 * * MON-FRI"),
         ("0 0 l,15w * 5l", "0 0 L,15W * 5L"),
         ("@Daily ", "@daily"),
@@ -174,6 +177,8 @@ fn too_frequent_is_less_than_five_minutes_apart() {
         ("*/4 * * * *", true),
         ("*/5 * * * *", false),
         ("0,4 9 1 1 *", true),
+        ("30,34 9 * * *", true),
+        ("30,35 9 * * *", false),
         ("2,58 * * * *", true),
         ("2,58 9 * * *", false),
         ("3,58 * * * *", false),
@@ -230,6 +235,14 @@ fn errors_say_what_where_and_what_would_be_right() {
         (
             "0 0 * * 7-2",
             "cron field `day-of-week`: `7-2` runs backwards, write `0-2` (in `0 0 * * 7-2`, column 9)",
+        ),
+        (
+            "0 0 * DEC-JAN *",
+            "cron field `month`: `DEC-JAN` runs backwards, write `DEC,JAN` (in `0 0 * DEC-JAN *`, column 7)",
+        ),
+        (
+            "0 0 * 12-1 *",
+            "cron field `month`: `12-1` runs backwards, write `12,1` (in `0 0 * 12-1 *`, column 7)",
         ),
         ("*/0 * * * *", "cron field `minute`: `0` is not a step, expected 1–60 (in `*/0 * * * *`, column 3)"),
         (
@@ -305,6 +318,44 @@ fn errors_say_what_where_and_what_would_be_right() {
     ] {
         assert_eq!(CronExpr::parse(text).unwrap_err().to_string(), expected);
     }
+}
+
+#[test]
+fn what_is_not_understood_is_explained_if_its_author_can_be_guessed() {
+    const ANYTHING: &str = "is not understood, expected";
+    for (text, expected) in [
+        ("H * * * *", "`H` is a Jenkins word"),
+        ("H/5 * * * *", "`H/5` is a Jenkins word"),
+        ("H(0-5) * * * *", "`H(0-5)` is a Jenkins word"),
+        ("1#1 * * * *", "`1#1` is a week of the month and belongs in the day-of-week field"),
+        ("0 0 * * 1#", ANYTHING),
+        ("0 0 * * 1#6", "`6` is not a week of the month, expected 1–5 after `#`"),
+        ("0 0 L-31 * *", "`31` is out of range, expected 1–30 days before the last"),
+        ("0 0 * * 5LL", "`5LL` is not understood; `L` follows one weekday, as in `5L`"),
+        ("5L * * * *", "`5L` is not understood; `L` belongs in the day-of-month or day-of-week field"),
+        ("0 0 L3 * *", ANYTHING),
+        ("0 0 W15 * *", "`W15` is not understood; `W` follows one day, as in `15W`, or `L`, as in `LW`"),
+        ("0 0 * * 5W", "`5W` is not understood; `W` belongs in the day-of-month field"),
+        ("1/2/3 * * * *", ANYTHING),
+        ("0 0 WED * *", "`WED` is a name for the day-of-week field, expected 1–31"),
+        ("0 0 * * JANUARY", "`JANUARY` is a name for the month field, expected 0–7 or SUN–SAT"),
+        ("0 0 * * JULY", ANYTHING),
+        ("0 0 * * MON/x", ANYTHING),
+        ("*/100000 * * * *", "for a pace of 100000 minutes use `every=timedelta(minutes=100000)`"),
+        ("*/100001 * * * *", "`100001` is too long a step, expected 1–60 (in"),
+        ("0 9 * * '1'", "`'1'` is not understood, expected"),
+    ] {
+        let message = CronExpr::parse(text).unwrap_err().to_string();
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+}
+
+#[test]
+fn a_text_has_at_most_1024_bytes() {
+    let padded = |length: usize| format!("{:length$}", "0 9 * * *");
+    parse(&padded(1024));
+    let error = CronExpr::parse(&padded(1025)).unwrap_err().to_string();
+    assert!(error.contains("has 1025 bytes, expected at most 1024"), "{error}");
 }
 
 #[test]
@@ -457,6 +508,28 @@ fn in_english() {
         ("5/15 9-17 * * *", "Every 15 minutes from 09:05 to 17:50"),
         ("* 22,23,0-4 * * *", "Every minute in the hours 0 to 4, 22 and 23"),
         ("30 1,3,5,7,9,11,13 * * *", "At minute 30 of the hours 1, 3, 5, 7, 9, 11 and 13"),
+        ("0 9-17 * * *", "Every hour from 09:00 to 17:00"),
+        ("*/30 9-17 * * *", "Every 30 minutes from 09:00 to 17:30"),
+        ("0,30 1,3,5,7 * * *", "Every 30 minutes in the hours 1, 3, 5 and 7"),
+        ("0 1,3,5,7,9,11,13 * * *", "At 01:00, 03:00, 05:00, 07:00, 09:00, 11:00 and 13:00, every day"),
+        ("0 0 */3 * *", "At 00:00 on every 3rd day from day 1 of every month"),
+        ("0 0 */10 * *", "At 00:00 on every 10th day from day 1 of every month"),
+        ("0 0 1,3,4,5,8 * *", "At 00:00 on days 1, 3 to 5 and 8 of every month"),
+        ("0 0 20-31 * *", "At 00:00 on days 20 to 31 of every month"),
+        ("0 0 15,L 3 *", "At 00:00 on day 15 and the last day of March"),
+        ("0 0 15,LW 3 *", "At 00:00 on day 15 and the last working day (Monday to Friday) of March"),
+        (
+            "0 0 15,1W 3 *",
+            "At 00:00 on day 15 and the working day (Monday to Friday) nearest to day 1 of March",
+        ),
+        (
+            "0 0 */2 * 1#1",
+            "At 00:00 on every 2nd day from day 1 of the month, but only if that day is the first Monday of the month",
+        ),
+        (
+            "0 0 */2 * 5L",
+            "At 00:00 on every 2nd day from day 1 of the month, but only if that day is the last Friday of the month",
+        ),
         ("0 0 1 * 1", "At 00:00 on day 1 of the month or on Monday (either one matches)"),
         ("0 0 1-31 * 1", "At 00:00, every day"),
         (
@@ -506,6 +579,8 @@ fn remarks_on_what_may_not_be_meant() {
         "0 0 31 1 *",
         "0 */6 * * *",
         "*/60 * * * *",
+        "0 9 1-7 * 1-5",
+        "0 9 28 * *",
     ] {
         assert!(parse(text).warnings().is_empty(), "{text}: {:?}", parse(text).warnings());
     }

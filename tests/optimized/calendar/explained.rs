@@ -53,6 +53,11 @@ fn the_next_change_that_touches_a_run_is_named() {
             "01:30 does not exist on 2027-03-28 in Europe/Dublin: the run is at 02:00 that day",
         ),
         (
+            "0 2 * * *",
+            "Pacific/Auckland",
+            "02:00 does not exist on 2027-09-26 in Pacific/Auckland: the run is at 03:00 that day",
+        ),
+        (
             "15 2 * * *",
             "Australia/Lord_Howe",
             "02:15 does not exist on 2027-10-03 in Australia/Lord_Howe: the run is at 02:30 that day",
@@ -90,12 +95,55 @@ fn where_nothing_is_special_there_is_no_note() {
         ("30 2 * * *", "UTC"),
         ("30 2 * * *", "Asia/Tokyo"),
         ("0 9 * * *", "America/New_York"),
+        ("0 3 * * *", "America/New_York"),
         ("*/15 * * * *", "America/New_York"),
         ("0 * * * *", "America/New_York"),
         ("30 2 * * 1", "America/New_York"),
     ] {
         assert_eq!(notes(cron, zone), Vec::<String>::new(), "{cron} in {zone}");
     }
+}
+
+/// The notes on changes after `from` and before `until`.
+fn notes_between(cron: &str, zone: &str, from: &str, until: &str) -> Vec<String> {
+    let expr = CronExpr::parse(cron).unwrap();
+    let range = (super::at(from), super::at(until));
+    polos::calendar::notes(&expr.into(), &Zone::get(zone).unwrap(), range, &|_| false)
+}
+
+#[test]
+fn a_change_at_the_end_of_the_range_is_not_in_it() {
+    for (until, count) in [("2027-03-14T07:00:00Z", 0), ("2027-03-14T07:01:00Z", 1)] {
+        let notes = notes_between("30 2 * * *", "America/New_York", "2027-01-01T00:00:00Z", until);
+        assert_eq!(notes.len(), count, "{until}: {notes:?}");
+    }
+}
+
+#[test]
+fn what_is_repeated_for_more_than_three_hours_runs_twice() {
+    // The day on which Alaska changed its side of the date line.
+    let notes = notes_between("0 9 * * *", "America/Juneau", "1867-10-01T00:00:00Z", "1867-12-01T00:00:00Z");
+    assert_eq!(
+        notes,
+        ["09:00 happens twice on 1867-10-18/1867-10-19 in America/Juneau: there is a run each time"]
+    );
+    // Three hours.
+    let notes =
+        notes_between("30 0 * * *", "Antarctica/Casey", "2010-03-01T00:00:00Z", "2010-03-10T00:00:00Z");
+    assert_eq!(
+        notes,
+        ["00:30 happens twice on 2010-03-04/2010-03-05 in Antarctica/Casey: the run is at the first pass"]
+    );
+}
+
+#[test]
+fn a_repeat_that_ends_at_midnight_is_on_one_day() {
+    let notes =
+        notes_between("30 23 * * *", "America/Asuncion", "2020-03-01T00:00:00Z", "2020-04-01T00:00:00Z");
+    assert_eq!(
+        notes,
+        ["23:30 happens twice on 2020-03-21 in America/Asuncion: the run is at the first pass"]
+    );
 }
 
 /// There, clocks changed at one minute past midnight.

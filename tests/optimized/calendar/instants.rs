@@ -29,6 +29,9 @@ fn never_outside_the_years_1_to_9999() {
     assert_eq!(Timestamp::MAX.saturating_add(Duration::MAX), Timestamp::MAX);
     assert_eq!(Timestamp::MIN.saturating_sub(Duration::MAX), Timestamp::MIN);
     assert_eq!(Timestamp::MIN.saturating_since(Timestamp::MAX), Duration::ZERO);
+    let second = |second| Timestamp::from_second(second);
+    assert_eq!(second(5).saturating_since(second(3)), Duration::from_secs(2));
+    assert_eq!(format!("{:?}", second(5)), "1970-01-01T00:00:05Z");
     let far: Timestamp = serde_json::from_str("9223372036854775807").unwrap();
     assert_eq!(far, Timestamp::MAX);
     assert_eq!(serde_json::to_string(&Timestamp::from_micros(-5)).unwrap(), "-5");

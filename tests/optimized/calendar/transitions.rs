@@ -20,16 +20,16 @@ const TO: i64 = 68_374_080;
 /// since 1850.
 const SHARE: usize = 12;
 
-fn minute(at: i64) -> Timestamp {
+pub fn minute(at: i64) -> Timestamp {
     Timestamp::from_second(at * 60)
 }
 
-fn offset(zone: &Zone, at: i64) -> i32 {
+pub fn offset(zone: &Zone, at: i64) -> i32 {
     zone.offset_seconds(minute(at))
 }
 
 /// First minutes after each change of the offset, found by halving.
-fn transitions(zone: &Zone, from: i64, to: i64) -> Vec<i64> {
+pub fn transitions(zone: &Zone, from: i64, to: i64) -> Vec<i64> {
     const STRIDE: i64 = 12 * 60;
     let mut found = Vec::new();
     let mut low = from;

@@ -60,6 +60,13 @@ fn nothing_else_is_a_name_and_the_nearest_is_suggested() {
             "+02:00",
             "unknown time zone `+02:00`; an offset isn't a zone, name a place (`Europe/Paris`) or `UTC`",
         ),
+        // Two slips in sixteen letters.
+        ("Europe/Amsterdxx", "unknown time zone `Europe/Amsterdxx`; did you mean `Europe/Amsterdam`?"),
+        ("Mars/ROK", "unknown time zone `Mars/ROK`; expected an IANA name such as `Europe/Paris`"),
+        ("+abcdefgh", "unknown time zone `+abcdefgh`; expected an IANA name such as `Europe/Paris`"),
+        ("x12345678", "unknown time zone `x12345678`; expected an IANA name such as `Europe/Paris`"),
+        ("123456789", "unknown time zone `123456789`; expected an IANA name such as `Europe/Paris`"),
+        ("abcdefg:h", "unknown time zone `abcdefg:h`; expected an IANA name such as `Europe/Paris`"),
         ("Mars/Phobos", "unknown time zone `Mars/Phobos`; expected an IANA name such as `Europe/Paris`"),
         ("", "time zone is empty; expected an IANA name such as `Europe/Paris`, or `UTC`"),
         (" ", "time zone is empty; expected an IANA name such as `Europe/Paris`, or `UTC`"),
@@ -68,6 +75,27 @@ fn nothing_else_is_a_name_and_the_nearest_is_suggested() {
     }
     let Err(ZoneError::Unknown { suggestions, .. }) = Zone::get("US/Estern") else { panic!("accepted") };
     assert_eq!(suggestions, ["US/Eastern"]);
+}
+
+#[test]
+fn long_names_are_neither_guessed_nor_quoted_in_full() {
+    let ends_in_paris = |length: usize| format!("{}/Paris", "x".repeat(length - 6));
+    let message = |given: &str| Zone::get(given).unwrap_err().to_string();
+    assert!(message(&ends_in_paris(40)).contains("did you mean `Europe/Paris`?"));
+    assert!(!message(&ends_in_paris(41)).contains("did you mean"));
+    assert!(message(&"x".repeat(60)).contains(&format!("`{}`", "x".repeat(60))));
+    assert!(message(&"x".repeat(61)).contains(&format!("`{}…`", "x".repeat(60))));
+}
+
+#[test]
+fn zones_are_equal_by_their_names() {
+    use std::hash::{BuildHasher, RandomState};
+    let (utc, paris) = (Zone::utc(), Zone::get("Europe/Paris").unwrap());
+    assert_ne!(utc, paris);
+    let state = RandomState::new();
+    assert_ne!(state.hash_one(&utc), state.hash_one(&paris));
+    assert_eq!(state.hash_one(&paris), state.hash_one(Zone::get("Europe/Paris").unwrap()));
+    assert_eq!(format!("{paris:?}"), "Zone(\"Europe/Paris\")");
 }
 
 #[test]
@@ -192,6 +220,7 @@ fn package(folder: &Path, names: &[&str], version: Option<&str>) -> PathBuf {
     }
     std::fs::write(zones.join("zone.tab"), "not a zone").unwrap();
     std::fs::write(zones.join("NotAZone"), "not a zone").unwrap();
+    std::fs::copy("/usr/share/zoneinfo/UTC", zones.join("UTC.bak")).unwrap();
     if let Some(version) = version {
         std::fs::write(folder.join("__init__.py"), format!("IANA_VERSION = \"{version}\"\n")).unwrap();
     }
@@ -234,6 +263,22 @@ fn configured_folders_in_a_process_of_their_own() {
     std::fs::copy("/usr/share/zoneinfo/Asia/Tokyo", second.join("Asia/Tokyo")).unwrap();
     configure_tzdb(vec![second.clone(), missing.clone()]);
     assert_ne!(tzdb_version(), version);
+
+    // It is the same in every process and release.
+    let pinned = folder.path().join("pinned");
+    std::fs::create_dir_all(pinned.join("Etc")).unwrap();
+    std::fs::write(pinned.join("Etc/Pinned"), "TZif2 and then nothing").unwrap();
+    configure_tzdb(vec![pinned]);
+    assert_eq!(tzdb_version(), "unversioned-5b4c0e8d9ea3160a");
+    let message = Zone::get("Europe/Paris").unwrap_err().to_string();
+    assert!(message.starts_with("unknown time zone `Europe/Paris`"), "{message}");
+
+    // One of the names for UTC is enough. Only places that the folder has are offered.
+    let names = ["Etc/UTC", "Asia/Kolkata"];
+    configure_tzdb(vec![package(&folder.path().join("third"), &names, Some("2001a"))]);
+    assert_eq!(tzdb_version(), "2001a");
+    let message = Zone::get("IST").unwrap_err().to_string();
+    assert!(message.ends_with("name a place: `Asia/Kolkata`"), "{message}");
 
     std::fs::write(second.join("Asia/Damaged"), "TZif2 and then nothing").unwrap();
     configure_tzdb(vec![second]);

@@ -3,7 +3,7 @@
 
 use jiff::ToSpan;
 use jiff::civil::Date;
-use polos::cron::{CivilMinute, CronExpr};
+use polos::cron::{CivilDate, CivilMinute, CronExpr, CronUnion, WeekCycle};
 use proptest::prelude::*;
 
 use crate::property::config;
@@ -68,6 +68,11 @@ pub fn expression() -> impl Strategy<Value = String> {
         .prop_map(|(minute, hour, date, month, weekday)| format!("{minute} {hour} {date} {month} {weekday}"))
 }
 
+/// Minutes: none, a few days, or up to two years.
+fn length() -> impl Strategy<Value = i64> {
+    prop_oneof![1 => Just(0), 2 => 0i64..6_000, 4 => 0i64..1_000_000]
+}
+
 fn date(day: i64) -> Date {
     Date::constant(1970, 1, 1).checked_add(day.days()).unwrap()
 }
@@ -116,7 +121,7 @@ proptest! {
 
     #[test]
     fn counting_counts_what_a_walk_meets(
-        text in expression(), from in -1_000_000_000i64..4_200_000_000, length in 0i64..1_000_000,
+        text in expression(), from in -1_000_000_000i64..4_200_000_000, length in length(),
     ) {
         let Ok(expr) = CronExpr::parse(&text) else { return Ok(()) };
         let naive = Naive::new(&text);
@@ -126,6 +131,36 @@ proptest! {
             .map(|day| times.iter().filter(|time| (from..=to).contains(&(day * 1440 + **time))).count())
             .sum();
         prop_assert_eq!(expr.count_civil(CivilMinute(from), CivilMinute(to)), expected as u64);
+    }
+
+    #[test]
+    fn a_list_counts_the_minutes_that_any_of_it_names(
+        texts in prop::collection::vec(expression(), 2..4), from in 0i64..40_000_000, length in 0i64..6_000,
+    ) {
+        let Ok(union) = CronUnion::parse(&texts) else { return Ok(()) };
+        let minutes = (from..=from + length).map(CivilMinute);
+        let named = minutes.filter(|minute| union.exprs().iter().any(|expr| expr.matches(*minute))).count();
+        prop_assert_eq!(union.count_civil(CivilMinute(from), CivilMinute(from + length)), named as u64);
+    }
+
+    #[test]
+    fn every_so_many_weeks_is_a_part_of_every_week(
+        date_and_weekday in (prop_oneof![Just("*".to_owned()), dates()], prop_oneof![Just("*".to_owned()), weekdays()]),
+        number in 1u32..6, anchor in 0i64..20_000, from in 0i64..20_000, length in 0i64..200,
+    ) {
+        let (date, weekday) = date_and_weekday;
+        let Ok(every) = CronExpr::parse(&format!("0 0 {date} * {weekday}")) else { return Ok(()) };
+        let (cycle, first) = (WeekCycle::new(number, CivilDate::from_days(anchor)), CivilDate::from_days(0));
+        let Ok(some) = every.clone().in_weeks(cycle, first) else { return Ok(()) };
+        let counts = |day: i64| (day + 3).div_euclid(7).abs_diff((anchor + 3).div_euclid(7)) % u64::from(number) == 0;
+        let days: Vec<i64> = (from..=from + length)
+            .filter(|day| every.matches(CivilMinute(day * 1440)) && counts(*day))
+            .collect();
+        let (start, end) = (CivilMinute(from * 1440), CivilMinute((from + length) * 1440));
+        prop_assert_eq!(some.count_civil(start, end), days.len() as u64);
+        let until = |hit: Option<CivilMinute>| hit.filter(|hit| (start.0..=end.0).contains(&hit.0)).map(|hit| hit.day());
+        prop_assert_eq!(until(some.next_civil(start)), days.first().copied());
+        prop_assert_eq!(until(some.previous_civil(end)), days.last().copied());
     }
 
     #[test]
@@ -163,6 +198,43 @@ proptest! {
         prop_assert_eq!(expr.text(), &text);
         prop_assert!(expr.describe().len() > 10);
         let _ = (expr.warnings(), expr.is_too_frequent());
+    }
+}
+
+#[test]
+fn leap_days_are_found_from_any_day_also_beside_years_without_one() {
+    let expr = CronExpr::parse("0 0 29 2 *").unwrap();
+    let leap_days: Vec<i64> = (1888..=2112)
+        .filter_map(|year| Date::new(year, 2, 29).ok())
+        .map(|day| i64::from(date(0).until(day).unwrap().get_days()))
+        .collect();
+    for pair in leap_days.windows(2) {
+        for day in [pair[0] + 1, pair[0] + 2, pair[0] + 700, pair[1] - 1, pair[1]] {
+            assert_eq!(expr.next_civil(CivilMinute(day * 1440)).unwrap().day(), pair[1], "{day}");
+        }
+        for day in [pair[0], pair[0] + 1, pair[0] + 700, pair[1] - 2, pair[1] - 1] {
+            assert_eq!(expr.previous_civil(CivilMinute(day * 1440)).unwrap().day(), pair[0], "{day}");
+        }
+    }
+}
+
+#[test]
+fn days_are_found_up_to_the_ends_of_the_calendar() {
+    // Two days more than the years 1 to 9999, for the zones.
+    let (first, last) = (-719_164, 2_932_898);
+    let minute = |day: i64| CivilMinute(day * 1440);
+    let day = |hit: Option<CivilMinute>| hit.map(CivilMinute::day);
+    for (text, at) in [("0 0 2 1 *", last), ("0 0 1 1 *", last - 1), ("0 0 31 12 *", last - 2)] {
+        let expr = CronExpr::parse(text).unwrap();
+        assert_eq!(day(expr.next_civil(minute(last - 300))), Some(at), "{text}");
+        assert_eq!(day(expr.next_civil(minute(at))), Some(at), "{text}");
+        assert_eq!(day(expr.next_civil(minute(at + 1))), None, "{text}");
+    }
+    for (text, at) in [("0 0 30 12 *", first), ("0 0 31 12 *", first + 1), ("0 0 1 1 *", first + 2)] {
+        let expr = CronExpr::parse(text).unwrap();
+        assert_eq!(day(expr.previous_civil(minute(first + 300))), Some(at), "{text}");
+        assert_eq!(day(expr.previous_civil(minute(at))), Some(at), "{text}");
+        assert_eq!(day(expr.previous_civil(minute(at - 1))), None, "{text}");
     }
 }
 

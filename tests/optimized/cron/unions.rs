@@ -53,11 +53,15 @@ fn a_list_is_too_frequent_if_two_expressions_come_close() {
     for (texts, expected) in [
         (&["0 9 * * *", "4 9 * * *"][..], true),
         (&["0 9 * * *", "5 9 * * *"], false),
+        (&["4 9 * * *", "0 9 * * *"], true),
+        (&["5 9 * * *", "0 9 * * *"], false),
         (&["0 9 * * *", "0 9 * * 1"], false),
         (&["0 9 * * 1", "4 9 * * 2"], false),
         (&["0 9 13 * *", "4 9 * * 5"], true),
         (&["58 23 * * 1", "2 0 * * 2"], true),
         (&["58 23 * * 1", "3 0 * * 2"], false),
+        // On 1 March, which neither names first.
+        (&["58 23 1 * *", "2 0 2 3 *"], true),
         (&["58 23 * * 1", "2 0 * * 1"], false),
         (&["0 9 * * *", "* 12 1 1 *"], true),
     ] {
