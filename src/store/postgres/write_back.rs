@@ -14,6 +14,10 @@ use crate::store::tables::transitions::StoredSchedule;
 use crate::store::tables::{EndedClaim, RunRow, Tables, Touched, WorkerRow};
 use std::collections::BTreeSet;
 
+/// How many rows one statement inserts. The server inserts them while the next ones are being
+/// encoded, and writes arrays that are much larger to a file before it reads them.
+const INSERTED_MAX: usize = 2_000;
+
 /// The statements that bring the database up to date with `part`. None if nothing changed.
 pub(super) fn changes(part: &Part) -> Vec<Statement<'_>> {
     let Some(touched) = &part.tables.touched else { return Vec::new() };
@@ -90,13 +94,7 @@ impl<'p> WriteBack<'p> {
         let mut new: Vec<&StoredSchedule> =
             touched().filter(|id| !is_stored(id)).filter_map(|id| tables.schedules.get(id)).collect();
         // In one order, so that two transactions that create the same schedules don't deadlock.
-        new.sort_by(|a, b| {
-            let key = |row: &StoredSchedule| {
-                let schedule = &row.schedule;
-                (schedule.project.clone(), schedule.key.clone(), schedule.workflow.clone())
-            };
-            key(a).cmp(&key(b))
-        });
+        new.sort_by(|a, b| unique_key(&a.schedule).cmp(&unique_key(&b.schedule)));
         if !deleted.is_empty() {
             let mut args = Args::default();
             args.texts(deleted);
@@ -108,8 +106,8 @@ impl<'p> WriteBack<'p> {
         if !changed.is_empty() {
             self.add(queries::UPDATE_SCHEDULES, schedule_args(&changed));
         }
-        if !new.is_empty() {
-            self.add(queries::INSERT_SCHEDULES, schedule_args(&new));
+        for rows in new.chunks(INSERTED_MAX) {
+            self.add(queries::INSERT_SCHEDULES, schedule_args(rows));
         }
     }
 
@@ -269,6 +267,11 @@ impl<'p> WriteBack<'p> {
         args.texts(lines.iter().map(|(_, _, line)| &*line.reason));
         self.add(queries::INSERT_LEDGER, args);
     }
+}
+
+/// What only one schedule has.
+fn unique_key(schedule: &Schedule) -> (&str, &str, &str) {
+    (&schedule.project, &schedule.key, &schedule.workflow)
 }
 
 fn micros(time: Option<Timestamp>) -> Option<i64> {

@@ -18,6 +18,7 @@ cases! {
     an_upsert_tells_what_it_did,
     many_are_put_in_order_all_or_none,
     hundreds_are_answered_in_order,
+    thousands_are_all_written_or_none,
     the_same_key_twice_in_one_command_is_one_schedule,
     of_two_with_one_key_the_last_counts_however_many_there_are,
     two_new_ones_with_one_id_are_refused,
@@ -156,6 +157,21 @@ fn hundreds_are_answered_in_order(fixture: &Fixture<'_>) {
     new.push(NewSchedule { input: Some(text("1")), ..new[0].clone() });
     fixture.ok(at(2), Command::UpsertSchedules(new));
     assert_eq!(fixture.schedule(&ids[0]).input, Some(text("1")), "the last word counts");
+}
+
+/// More than a store writes at once.
+fn thousands_are_all_written_or_none(fixture: &Fixture<'_>) {
+    let key = |number: u32| format!("{number:04}");
+    let mut new: Vec<_> = (0..4_500).map(|number| new_schedule(&key(number), None)).collect();
+    new.push(NewSchedule { id: id("0000"), ..new_schedule("other", None) });
+    let answer = fixture.no(at(0), Command::UpsertSchedules(new.clone()));
+    assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
+    let numbers = [0, 1_999, 2_000, 3_999, 4_000, 4_499];
+    assert!(numbers.iter().all(|number| fixture.find_schedule(&id(&key(*number))).is_none()));
+    new.pop();
+    let ids = fixture.upsert_ids(at(1), new);
+    assert_eq!(ids.len(), 4_500);
+    assert!(numbers.iter().all(|number| fixture.schedule(&id(&key(*number))).key == text(&key(*number))));
 }
 
 fn the_same_key_twice_in_one_command_is_one_schedule(fixture: &Fixture<'_>) {
