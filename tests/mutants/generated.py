@@ -48,12 +48,17 @@ SLOW = "calendar::transitions::around_changes_of_the_clocks"
 
 EQUIVALENT = Path(__file__).with_name("equivalent.txt")
 
-# Seconds after which tests hang: many times what they take.
-LAYER_LIMIT, QUICK_LIMIT, LIMIT = 40, 240, 1_800
-QUICK = ["cron::", "compiled_spec::", "plan::", "engine::", "service::", "store::encoding"]
-QUICK += [IN_MEMORY, "store::conformance::sqlite_conforms", "calendar::"]
-OTHER = ["store::model", "protocol::", "group_commit::", "store::transfer"]
-OTHER += ["store::rows_read", "sim::", "store::conformance::postgres_conforms"]
+QUICK = [
+    "cron::",
+    "compiled_spec::",
+    "plan::",
+    "engine::",
+    "service::",
+    "store::encoding",
+    IN_MEMORY,
+]
+STORES = ["store::conformance::", "store::model", "store::transfer", "group_commit::"]
+REST = ["store::rows_read", "protocol::", "sim::"]
 
 
 def listed(paths: list[str]) -> list[Bug]:
@@ -99,6 +104,21 @@ def of_its_layer(bug: Bug) -> list[str]:
     return [*tests, f"--skip={SLOW}"]
 
 
+def of_others(bug: Bug) -> list[str]:
+    """Return the quick tests of the layers above, and the slow one."""
+    is_below = next(iter(bug.files)).startswith(("src/cron", "src/calendar"))
+    return [*QUICK, SLOW] if is_below else QUICK
+
+
+# What the tests are, which, and the seconds after which they hang: many times what they take.
+STAGES: list[tuple[str, Callable[[Bug], list[str]], float]] = [
+    ("the quick tests of their layer", of_its_layer, 40),
+    ("the other quick tests", of_others, 120),
+    ("the tests of the stores", lambda _: STORES, 600),
+    ("the rest", lambda _: REST, 1_800),
+]
+
+
 def survivors(
     bugs: list[Bug], programs: list[Path], tests: Callable[[Bug], list[str]], limit: float
 ) -> list[Bug]:
@@ -141,11 +161,10 @@ def main() -> int:
     for reason, count in Counter(left_out.values()).items():
         sys.stdout.write(f"{count} are not: {reason}\n")
     sys.stdout.flush()
-    left = survivors(planted, programs, of_its_layer, LAYER_LIMIT)
-    sys.stdout.write(f"{len(left)} survive the quick tests of their layer\n")
-    left = survivors(left, programs, lambda _: QUICK, QUICK_LIMIT)
-    sys.stdout.write(f"{len(left)} survive the quick tests\n")
-    left = survivors(left, programs, lambda _: OTHER, LIMIT)
+    left = planted
+    for what, tests, limit in STAGES:
+        left = survivors(left, programs, tests, limit)
+        sys.stdout.write(f"{len(left)} survive {what}\n")
     sys.stdout.write(f"{len(planted) - len(left)} of {len(planted)} caught\n")
     for bug in left:
         sys.stdout.write(f"{NOT_CAUGHT}{signature(bug)}\n")

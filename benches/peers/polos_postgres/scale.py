@@ -11,35 +11,19 @@ import asyncio
 import json
 import sys
 import time
-from datetime import timedelta
 from typing import Any
 
 import child
 import pg_server
 import side
+import stored_rows
 from polos import PolosClient, Worker, runs, schedules, workflow
 
 options = side.options(url="", count=10_000, workers=1, schedules=0, finished=0, child=0)
 
-# The first row is the template; the others are copies with their own ids and keys.
-COPY_SCHEDULES = """
-INSERT INTO polos.schedule ({columns}) SELECT {values}
-FROM polos.schedule s, generate_series(1, {count}) n WHERE s.key = 'template'
-"""
-
-COPY_RUNS = """
-INSERT INTO polos.run ({columns}) SELECT {values}
-FROM polos.run r, generate_series(1, {count}) n WHERE r.key = 'template'
-"""
-
 
 @workflow(id="fire", schedule=True)
 async def handler() -> None:
-    return None
-
-
-@workflow(id="other", schedule=True)
-async def other() -> None:
     return None
 
 
@@ -57,33 +41,9 @@ async def work() -> None:
     print(json.dumps(used), flush=True)
 
 
-def copied(server: pg_server.Server, table: str, changed: dict[str, str]) -> tuple[str, str]:
-    """Return the columns of a table, and values for copies of a row in which some change."""
-    names = server.sql(
-        "SELECT string_agg(attname, ' ') FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped "
-        f"AND attidentity = '' AND attgenerated = '' AND attrelid = 'polos.{table}'::regclass"
-    ).split()
-    values = [changed.get(name, f"{table[0]}.{name}") for name in names]
-    return ", ".join(names), ", ".join(values)
-
-
 async def prepare(client: PolosClient, server: pg_server.Server) -> None:
     """Store the rows that are not part of the herd, and the herd."""
-    async with Worker(client):
-        await schedules.create(client, other, key="template", every=timedelta(days=3_000))
-        await (await other.invoke(client, key="template"))
-    if options.schedules:
-        changed = {"id": "'sch_' || n", "key": "'k' || n"}
-        columns, values = copied(server, "schedule", changed)
-        server.sql(COPY_SCHEDULES.format(columns=columns, values=values, count=options.schedules))
-    if options.finished:
-        changed = {
-            "id": "'run_' || n",
-            "key": "'k' || n % 1000",
-            "schedule_id": "'sch_' || n % 1000",
-        }
-        columns, values = copied(server, "run", {**changed, "slot": "n"})
-        server.sql(COPY_RUNS.format(columns=columns, values=values, count=options.finished))
+    await stored_rows.store(client, server, options.schedules, options.finished)
     due = time.time() + 1.0
     herd = [
         {"workflow": handler, "at": side.aware(due), "key": str(number)}
