@@ -36,8 +36,8 @@ IN_MEMORY = "store::conformance::memory_conforms"
 LAYERS = {
     "src/cron": ["cron::", "compiled_spec::"],
     "src/calendar": ["calendar::", "compiled_spec::"],
-    "src/plan": ["plan::"],
-    "src/model": ["plan::", "compiled_spec::", IN_MEMORY],
+    "src/plan": ["plan::", "values::"],
+    "src/model": ["values::", "plan::", "compiled_spec::", "ids::", IN_MEMORY],
     "src/store/tables": [IN_MEMORY],
 }
 
@@ -52,6 +52,8 @@ QUICK = [
     "cron::",
     "compiled_spec::",
     "plan::",
+    "values::",
+    "ids::",
     "engine::",
     "service::",
     "store::encoding",

@@ -6,6 +6,7 @@ use polos::model::spec::{CompiledSpec, SpecError};
 use polos::model::stored_spec;
 use serde_json::{Value, json};
 
+mod edges;
 mod explained;
 mod moved_slots;
 mod skip_days;

@@ -11,3 +11,4 @@ mod property;
 #[path = "../it/store/server.rs"]
 mod server;
 mod sim;
+mod values;
