@@ -28,7 +28,7 @@ fn an_id_is_the_time_and_random_bits() {
     let millis = 1_805_007_600_123_u128;
     let time = Timestamp::from_micros(1_805_007_600_123_456);
     for random in [0, 1, 0x00aa_bbcc_ddee_ff01, u64::MAX] {
-        let expected = millis << 56 | u128::from(random % (1 << 56));
+        let expected = (millis << 56) + u128::from(random % (1 << 56));
         let (schedule, run) = (ScheduleId::new(time, random), RunId::new(time, random));
         assert_eq!(number(schedule.as_str()), expected);
         assert_eq!(number(run.as_str()), expected);
@@ -36,7 +36,7 @@ fn an_id_is_the_time_and_random_bits() {
     }
     // Only 42 bits of the time.
     let late = Timestamp::from_micros((1 << 42) * 1_000 + 5_000);
-    assert_eq!(number(ScheduleId::new(late, 7).as_str()), 5 << 56 | 7);
+    assert_eq!(number(ScheduleId::new(late, 7).as_str()), (5 << 56) + 7);
     assert_eq!(number(WorkerId::from_random(123_456_789).as_str()), 123_456_789);
 }
 
@@ -55,7 +55,7 @@ fn the_id_of_a_backfill_names_its_schedule() {
     let schedule = ScheduleId::new(at(5), 9);
     let id = backfill::new_id(&schedule, at(7), 11);
     assert_eq!(backfill::schedule_of(&id), Some(schedule));
-    assert_eq!(number(&id[id.rfind('_').unwrap()..]), 7_000 << 56 | 11);
+    assert_eq!(number(&id[id.rfind('_').unwrap()..]), (7_000 << 56) + 11);
     for wrong in ["", "bf_", "bf_a", "bf__b", "bf_a_", "bf_a-_b", "bf_a_b-", "run_a_b"] {
         assert_eq!(backfill::schedule_of(wrong), None, "{wrong}");
     }

@@ -158,7 +158,7 @@ proptest! {
             .collect();
         let (start, end) = (CivilMinute(from * 1440), CivilMinute((from + length) * 1440));
         prop_assert_eq!(some.count_civil(start, end), days.len() as u64);
-        let until = |hit: Option<CivilMinute>| hit.filter(|hit| (start.0..=end.0).contains(&hit.0)).map(|hit| hit.day());
+        let until = |hit: Option<CivilMinute>| hit.filter(|hit| (start.0..=end.0).contains(&hit.0)).map(CivilMinute::day);
         prop_assert_eq!(until(some.next_civil(start)), days.first().copied());
         prop_assert_eq!(until(some.previous_civil(end)), days.last().copied());
     }
