@@ -529,6 +529,13 @@ fn an_excluded_date_is_skipped_with_its_name() {
 }
 
 #[test]
+fn the_first_minute_of_an_excluded_date_is_excluded() {
+    let fields = json!({"cron": "0 0 * * *", "skip_dates": ["2026-03-03"]});
+    when(&fields, "00:00", "03-03T09:00").unwatched().gives(&["00:00 missed 1", "03-03T00:00 skipped 1"]);
+    when(&fields, "03-03T00:00", "03-03T00:00").gives(&["03-03T00:00 skipped 1"]);
+}
+
+#[test]
 fn an_excluded_date_is_a_date_in_the_zone_of_the_schedule() {
     // 23:30 in New York is the day before in Greenwich's morning.
     let fields = json!({"cron": "30 23 * * *", "timezone": "America/New_York", "skip_dates": ["2026-03-01"]});

@@ -120,3 +120,21 @@ fn a_schedule_moved_far_ahead_by_a_fast_clock_is_recomputed() {
     let hour = schedule(NOW + 9 * HOUR + DAY, Some(NOW + 9 * HOUR), NOW - DAY);
     assert_eq!(recomputed(&hour, &daily, at(NOW + 8 * HOUR)), None);
 }
+
+#[test]
+fn a_slot_that_is_due_at_this_moment_stays() {
+    // 10:00, which was 09:00 by the old data.
+    let daily = compiled_spec("0 9 * * *");
+    let due = NOW + 10 * HOUR;
+    assert_eq!(recomputed(&schedule(due, None, NOW - DAY), &daily, at(due)), None);
+    let tomorrow = Some(at(NOW + 9 * HOUR + DAY));
+    assert_eq!(recomputed(&schedule(due, None, NOW - DAY), &daily, at(due - 1)), tomorrow);
+}
+
+#[test]
+fn a_clock_that_was_a_day_ahead_is_left_alone() {
+    let daily = compiled_spec("0 9 * * *");
+    let next = NOW + 9 * HOUR + 3 * DAY;
+    assert_eq!(recomputed(&schedule(next, None, NOW + DAY), &daily, at(NOW)), None);
+    assert_eq!(recomputed(&schedule(next, None, NOW + DAY + 1), &daily, at(NOW)), Some(at(NOW + 9 * HOUR)));
+}
