@@ -590,6 +590,14 @@ fn a_slot_on_an_excluded_date_is_moved_when_it_is_decided() {
 }
 
 #[test]
+fn a_schedule_knows_where_its_next_slot_moves() {
+    let spec = json!({"cron": "0 9 * * 5", "on_skip": "next_workday", "skip_dates": ["2026-03-06"]});
+    let stored = Schedule { spec: spec.to_string().as_str().into(), ..schedule(Some(at("03-06T09:00"))) };
+    let slots = stored.compiled_spec().unwrap();
+    assert_eq!(slots.next(at("03-06T09:00")), Some(at("03-09T09:00")));
+}
+
+#[test]
 fn a_date_that_is_excluded_after_its_slot_has_run_moves_nothing() {
     let plan = when(&fridays(), "03-13T09:00", "03-13T09:00").gives(&["03-13T09:00 claim"]);
     assert_eq!((plan.next_slot, plan.settled), (Some(at("03-20T09:00")), None));

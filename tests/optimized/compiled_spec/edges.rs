@@ -132,6 +132,16 @@ fn a_date_on_which_the_clocks_change_is_excluded_as_a_whole() {
     assert_eq!(stretches, [("2027-03-14".parse().unwrap(), instant("2027-03-14T05:00:00"), last)]);
 }
 
+/// There, the day came twice: the clock was set back by 23 hours at its end.
+#[test]
+fn the_end_of_a_date_that_came_twice_is_excluded() {
+    let fields = json!({"cron": "0 * * * *", "timezone": "Pacific/Kwajalein", "skip_dates": ["1969-09-30"]});
+    let hourly = spec(&fields);
+    let (from, until) = (instant("1969-10-01T10:00:00"), instant("1969-10-01T11:00:00"));
+    assert_eq!(hourly.zone().local_date(from).to_string(), "1969-09-30");
+    assert_eq!(hourly.excluded_stretches(from, until).len(), 1);
+}
+
 #[test]
 fn where_no_workday_follows_slots_do_not_move() {
     let dates = |days: i64| {

@@ -234,6 +234,13 @@ fn only_the_newest_interruption_is_uncounted(fixture: &Fixture<'_>) {
 }
 
 fn history_says_that_interruptions_made_it_fail(fixture: &Fixture<'_>) {
+    let once = fixture.put(at(0), new_schedule("b", Some(at(50))));
+    let run = fixture.fire(at(50), &once, at(50), Admission::Claim);
+    expire(fixture, at(51));
+    let claimed = claim_runs(fixture, at(52), 1, Suspects::Never).remove(0).run;
+    fixture.ok(at(53), end(&run, claimed.token, failed()));
+    assert_eq!(fixture.history(&once.id), [(at(50), "failed after 1 interruption".to_owned())]);
+
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
     let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
     expire(fixture, at(61));
