@@ -4,8 +4,8 @@
 use polos::calendar::Timestamp;
 use polos::model::worker::BusyProcesses;
 use polos::model::{
-    EntryRefusal, HookEvent, LedgerLine, Peer, Reconciliation, RunId, RunState, ScheduleId, SlotOutcome,
-    StepState, WorkerId, backfill, schedule, stored_calendar,
+    ClaimRules, CronTexts, EntryRefusal, HookCall, HookEvent, LedgerLine, Peer, Reconciliation, RunId,
+    RunState, ScheduleId, SlotOutcome, StepState, WorkerId, backfill, schedule, stored_calendar,
 };
 use polos::plan::jitter::delay_us;
 
@@ -149,6 +149,26 @@ fn a_line_of_the_ledger_is_an_event_if_it_has_slots() {
     assert_eq!(HookEvent::of_line(&line(SlotOutcome::Missed, 0)), None);
     assert_eq!(HookEvent::of_line(&line(SlotOutcome::Skipped, 1)), Some(HookEvent::Skipped));
     assert_eq!(HookEvent::of_line(&line(SlotOutcome::Ran, 1)), None);
+}
+
+#[test]
+fn rules_are_stored_without_what_they_leave_open() {
+    let json = |priority| ClaimRules { priority, ..ClaimRules::default() }.to_json().to_string();
+    assert_eq!(json(0), "{}");
+    assert_eq!(json(5), r#"{"priority":5}"#);
+    assert_eq!(CronTexts::from("0 9 * * *").as_slice(), ["0 9 * * *"]);
+    assert_eq!(format!("{:?}", polos::model::StoredSpec::from("{}")), "\"{}\"");
+}
+
+#[test]
+fn calls_about_skipped_and_missed_slots_have_ids_of_their_own() {
+    let line = |outcome| LedgerLine { from: at(60), until: at(60), count: 1, outcome, reason: "r".into() };
+    let id = |event, outcome| {
+        let names = (&"p".into(), &"w".into(), &"k".into());
+        HookCall::of_slots(event, names, &ScheduleId::from("sch_a"), &line(outcome), at(61)).id.to_string()
+    };
+    assert_eq!(id(HookEvent::Missed, SlotOutcome::Missed), "missed:sch_a:60000000");
+    assert_eq!(id(HookEvent::Skipped, SlotOutcome::Skipped), "skipped:sch_a:60000000");
 }
 
 #[test]

@@ -175,6 +175,16 @@ fn a_slot_does_not_move_to_the_end_of_the_schedule() {
 }
 
 #[test]
+fn slots_that_have_moved_come_although_no_other_slot_moves_any_more() {
+    let fixed = spec(&json!({"cron": "0 9 * * 5", "skip_dates": ["2026-03-13"]}));
+    let moved = instant("2026-03-09T09:00:00");
+    let slots = fixed.with_moved(vec![moved], instant("2026-03-06T09:00:01"));
+    let after = instant("2026-03-06T12:00:00");
+    assert_eq!(slots.upcoming_slots(after, 2), [moved, instant("2026-03-20T09:00:00")]);
+    assert_eq!(slots.count(after, instant("2026-03-19T00:00:00")), 2);
+}
+
+#[test]
 fn calendars_do_not_count_where_expressions_exclude_too_much() {
     let fields = json!({"cron": "0 9 1,2 * *", "skip_cron": ["* * 1 * *"], "calendars": ["holidays"]});
     spec(&fields).check_new().unwrap();

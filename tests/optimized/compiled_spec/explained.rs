@@ -51,6 +51,10 @@ fn clock_changes_bounds_dates_and_jitter_are_noted() {
     let dates: Vec<String> = (1..=7).map(|day| format!("2026-04-0{day}")).collect();
     let notes = explained(&json!({"cron": "0 9 * * *", "skip_dates": dates})).1;
     assert!(notes[0].ends_with("2026-04-05 and 2 later dates are skipped"), "{notes:?}");
+    let notes = explained(&json!({"cron": "0 9 * * *", "skip_dates": dates[..6]})).1;
+    assert!(notes[0].ends_with("2026-04-05 and one later date are skipped"), "{notes:?}");
+    let begins_now = json!({"cron": "0 9 * * *", "start_at_us": micros("12:00:00")});
+    assert_eq!(explained(&begins_now).1, Vec::<String>::new());
 }
 
 #[test]

@@ -52,7 +52,7 @@ fn first_minute(spec: &CompiledSpec, local_time: i64) -> Timestamp {
 #[test]
 fn slots_move_to_the_minute_that_the_oracle_finds() {
     for zone in ZONES {
-        for cron in ["0 0 * * *", "30 0,2 * * *", "45 23 * * *"] {
+        for cron in ["0 0 * * *", "0 1 * * *", "30 0,2 * * *", "45 23 * * *"] {
             let excluded = |day: jiff::civil::Date| {
                 matches!(day.weekday(), jiff::civil::Weekday::Thursday) || day.day() == 30
             };
