@@ -126,7 +126,9 @@ fn a_skipped_run_of_a_backfill_is_followed(fixture: &Fixture<'_>) {
     let schedule = fixture.put(at(0), new_schedule("a", Some(at(9_000))));
     let runs = backfilled(fixture, &schedule, 4, 2);
     fixture.claim(at(1_001));
+    let before = fixture.schedule(&schedule.id).revision;
     fixture.end(at(1_002), &runs[0], Completion::Skipped { reason: text("a holiday") });
+    assert!(fixture.schedule(&schedule.id).revision > before, "decisions that are based on it are stale");
     assert_eq!(states(fixture, &runs[1..]), "rqb");
 }
 

@@ -131,12 +131,14 @@ fn a_skipped_slot_is_in_the_ledger_and_leaves_no_run(fixture: &Fixture<'_>) {
     fixture.end(at(61), &before, succeeded());
     let schedule = fixture.schedule(&schedule.id);
     let run = fixture.fire(at(120), &schedule, at(120), Admission::Claim);
-    assert_eq!(fixture.schedule(&schedule.id).run_count, 2);
+    let fired = fixture.schedule(&schedule.id);
+    assert_eq!(fired.run_count, 2);
     assert_eq!(fixture.end(at(120), &run, skipped()), (RunState::Cancelled, false));
     assert_eq!(fixture.find_run(&run), None);
     assert_eq!(fixture.history(&schedule.id)[0], (at(120), "a holiday".to_owned()));
     let after = fixture.schedule(&schedule.id);
     assert_eq!((after.run_count, after.last_slot), (1, Some(at(60))), "as if it had never been made");
+    assert!(after.revision > fired.revision, "decisions that are based on it are stale");
     let token = Token(schedule.revision + 1);
     assert_eq!(fixture.no(at(121), end(&run, token, succeeded())), Rejection::Fenced);
 }
@@ -208,6 +210,10 @@ fn another_ending_under_the_same_token_is_fenced(fixture: &Fixture<'_>) {
     fixture.end(at(1), &run, succeeded());
     for ending in [failed(), Completion::Succeeded { result: None }, Completion::Released] {
         assert_eq!(fixture.no(at(2), end(&run, Token(1), ending)), Rejection::Fenced);
+    }
+    for number in (0..100).filter(|number| *number != 42) {
+        let ending = Completion::Succeeded { result: Some(text(&number.to_string())) };
+        assert_eq!(fixture.no(at(2), end(&run, Token(1), ending)), Rejection::Fenced, "{number}");
     }
     assert_eq!(fixture.run(&run).result, Some(text("42")));
 }

@@ -476,12 +476,18 @@ fn the_newest_declaration_of_a_limit_counts(fixture: &Fixture<'_>) {
 }
 
 fn runs_follow_their_workflow_to_another_limit(fixture: &Fixture<'_>) {
+    queue(fixture, 0, "run_0", "w", "global");
+    fixture.claim(at(0));
+    fixture.end(at(0), &"run_0".into(), succeeded());
+    queue(fixture, 0, "run_v", "v", "global");
     for n in 1..=4 {
         queue(fixture, n, &format!("run_{n}"), "w", "global");
     }
     assert_eq!(fixture.claim_up_to(at(5), 1).len(), 1);
     with_limit(fixture, limit("openai", 2));
     assert_eq!(status(fixture, at(6)).running, 1, "runs that are running count at once");
+    let limits = ["run_0", "run_v", "run_4"].map(|id| fixture.run(&id.into()).limit);
+    assert_eq!(limits, [None, None, Some(text("openai"))]);
     assert_eq!(ids(&fixture.claim(at(7))), ["run_2"]);
     register(fixture, at(8), worker("wkr_1", &[limit("mail", 1)], &[("w", Some("mail"))]));
     let running: Vec<_> = fixture.store.limits(PROJECT, 10, at(9)).unwrap();

@@ -5,6 +5,7 @@ use super::cases;
 use polos::model::schedule::stored_tags;
 use polos::model::{
     NewSchedule, Reconciliation, Schedule, ScheduleLabel, ScheduleStatus, WorkerEntry, WorkerId,
+    WorkflowEntry,
 };
 use polos::store::{Answer, Command, Patch, Rejection};
 
@@ -25,6 +26,8 @@ cases! {
     a_pause_and_its_note_survive_a_retirement,
     a_change_through_the_api_stays_until_the_declaration_changes,
     tags_that_replace_declared_ones_are_an_override,
+    an_input_that_replaces_the_declared_one_is_an_override,
+    schedules_of_a_former_name_are_adopted_with_their_workflow,
     what_code_declares_is_not_deleted,
     an_old_process_among_new_ones_does_not_restore_its_declaration,
     the_version_decides_which_declaration_is_newer,
@@ -308,6 +311,36 @@ fn tags_that_replace_declared_ones_are_an_override(fixture: &Fixture<'_>) {
     assert!(!is_overridden(&fixture.patch(at(4), &declared.id, patch)));
     enter(fixture, 5, entry("w5", "c"));
     assert_eq!(found(fixture, "a").tags, tagged("c"));
+}
+
+fn an_input_that_replaces_the_declared_one_is_an_override(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("w1", &["a"]));
+    let declared = found(fixture, "a");
+    let patch = |input| Patch { input: Some(input), ..Patch::default() };
+    assert!(is_overridden(&fixture.patch(at(2), &declared.id, patch(Some(text("1"))))));
+    assert_eq!(enter(fixture, 3, worker("w3", &["a"])).overridden, labels(fixture, &["a"]));
+    assert!(!is_overridden(&fixture.patch(at(4), &declared.id, patch(None))));
+}
+
+fn schedules_of_a_former_name_are_adopted_with_their_workflow(fixture: &Fixture<'_>) {
+    enter(fixture, 1, worker("old", &["a"]));
+    leave(fixture, 2, "old");
+    let renamed = |id: &str, workflow: &str| WorkerEntry {
+        app: text("billing/jobs.py"),
+        former: vec![text(OWNER)],
+        workflows: vec![WorkflowEntry { id: text(workflow), schedulable: true }],
+        ..new_worker(id)
+    };
+    // Another program may have had that name, too.
+    assert_eq!(enter(fixture, 3, renamed("other", "v")), Reconciliation::default());
+    assert_eq!(found(fixture, "a").owner.as_deref(), Some(OWNER));
+    leave(fixture, 4, "other");
+    assert_eq!(enter(fixture, 5, renamed("new", "w")).adopted, labels(fixture, &["a"]));
+    let adopted = found(fixture, "a");
+    assert_eq!(adopted.owner.as_deref(), Some("billing/jobs.py"));
+    assert_eq!((adopted.status, is_overridden(&adopted)), (ScheduleStatus::Active, false));
+    leave(fixture, 6, "new");
+    assert_eq!(enter(fixture, 7, renamed("next", "w")), retired(fixture, &["a"]));
 }
 
 fn what_code_declares_is_not_deleted(fixture: &Fixture<'_>) {

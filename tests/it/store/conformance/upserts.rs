@@ -7,7 +7,7 @@ use super::cases;
 use polos::calendar::Timestamp;
 use polos::model::{
     Admission, Completion, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
-    ScheduleStatus, WorkerEntry,
+    ScheduleStatus, StoredSpec, WorkerEntry,
 };
 use polos::store::{Command, Patch, Rejection, UpsertOutcome};
 
@@ -19,6 +19,7 @@ cases! {
     many_are_put_in_order_all_or_none,
     hundreds_are_answered_in_order,
     thousands_are_all_written_or_none,
+    an_edit_gives_no_slot_to_a_schedule_that_has_had_all_its_runs,
     the_same_key_twice_in_one_command_is_one_schedule,
     of_two_with_one_key_the_last_counts_however_many_there_are,
     two_new_ones_with_one_id_are_refused,
@@ -157,6 +158,23 @@ fn hundreds_are_answered_in_order(fixture: &Fixture<'_>) {
     new.push(NewSchedule { input: Some(text("1")), ..new[0].clone() });
     fixture.ok(at(2), Command::UpsertSchedules(new));
     assert_eq!(fixture.schedule(&ids[0]).input, Some(text("1")), "the last word counts");
+}
+
+fn an_edit_gives_no_slot_to_a_schedule_that_has_had_all_its_runs(fixture: &Fixture<'_>) {
+    let limited = |minute: u32, max: u32| {
+        StoredSpec::from(format!(r#"{{"cron":"{minute} * * * *","max_runs":{max}}}"#))
+    };
+    let new = NewSchedule { spec: limited(1, 1), ..new_schedule("a", Some(at(60))) };
+    let schedule = fixture.put(at(0), new);
+    fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    let edit = |now, minute, max| {
+        let trigger = text(&format!("{minute} * * * *|UTC"));
+        let patch = Patch { spec: Some((limited(minute, max), trigger, Some(at(600)))), ..Patch::default() };
+        let schedule = fixture.patch(now, &schedule.id, patch);
+        (schedule.status, schedule.next_slot)
+    };
+    assert_eq!(edit(at(61), 10, 1), (ScheduleStatus::Finished, None));
+    assert_eq!(edit(at(62), 11, 2), (ScheduleStatus::Active, Some(at(600))));
 }
 
 /// More than a store writes at once.
