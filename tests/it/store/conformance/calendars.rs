@@ -72,8 +72,13 @@ fn calendars_are_listed_by_name(fixture: &Fixture<'_>) {
 }
 
 fn a_calendar_is_replaced_as_a_whole(fixture: &Fixture<'_>) {
+    let mark = || fixture.store.change_mark().unwrap();
+    let none = mark();
     fixture.ok(at(1), set("us", &["2026-07-04"]));
+    let new = mark();
+    assert_ne!(new, none, "other processes have to read it");
     assert_eq!(fixture.ok(at(2), set("us", &["2027-07-04"])), Answer::Done);
+    assert_ne!(mark(), new);
     assert_eq!(all(fixture), ["us: 2027-07-04"]);
     assert_eq!(fixture.store.calendars(PROJECT, None).unwrap()[0].updated_at, at(2));
 }

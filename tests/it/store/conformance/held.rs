@@ -10,6 +10,7 @@ use std::sync::Arc;
 cases! {
     a_held_run_waits_with_a_note,
     a_held_run_is_claimed_by_other_code_only,
+    held_runs_are_among_those_that_a_worker_has_room_for,
     code_that_refused_a_run_never_claims_it_again,
     a_held_run_waits_for_no_child,
     a_child_that_ends_gives_a_held_run_to_other_code_only,
@@ -26,11 +27,20 @@ fn codes(code: &str) -> Arc<Codes> {
 }
 
 fn claim(fixture: &Fixture<'_>, now: Timestamp, codes: Option<Arc<Codes>>) -> Vec<String> {
+    claim_up_to(fixture, now, 10, codes)
+}
+
+fn claim_up_to(
+    fixture: &Fixture<'_>,
+    now: Timestamp,
+    limit: usize,
+    codes: Option<Arc<Codes>>,
+) -> Vec<String> {
     let command = Command::ClaimRuns {
         project: text(PROJECT),
         worker: fixture.worker.clone(),
         workflows: vec![text("w")],
-        limit: 10,
+        limit,
         until: now,
         suspects: Suspects::Alone,
         codes,
@@ -74,6 +84,14 @@ fn a_held_run_is_claimed_by_other_code_only(fixture: &Fixture<'_>) {
     let run = fixture.run(&id);
     assert_eq!((run.state, run.note, run.available_at), (RunState::Running, None, at(3)));
     assert!(!fixture.store.next_work(PROJECT, &[text("w")], at(0)).unwrap().has_held);
+}
+
+fn held_runs_are_among_those_that_a_worker_has_room_for(fixture: &Fixture<'_>) {
+    let id = held(fixture, "old");
+    fixture.create(at(2), new_run("run_2"));
+    fixture.create(at(2), new_run("run_3"));
+    assert_eq!(claim_up_to(fixture, at(3), 2, Some(codes("new"))), ["run_2", "run_3"]);
+    assert_eq!(claim_up_to(fixture, at(3), 2, Some(codes("new"))), [id.to_string()]);
 }
 
 fn code_that_refused_a_run_never_claims_it_again(fixture: &Fixture<'_>) {

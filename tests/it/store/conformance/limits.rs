@@ -33,6 +33,7 @@ cases! {
     a_rate_without_a_period_is_rejected,
     an_unknown_limit_is_rejected,
     the_newest_declaration_of_a_limit_counts,
+    the_version_decides_which_limit_is_newer,
     runs_follow_their_workflow_to_another_limit,
     without_room_there_is_no_next_work,
     no_period_holds_more_claims_than_the_rate,
@@ -473,6 +474,23 @@ fn the_newest_declaration_of_a_limit_counts(fixture: &Fixture<'_>) {
     let report = register(fixture, at(7), entry("wkr_old4", 2));
     assert_eq!(status(fixture, at(9)).workflows, [text("w")]);
     assert!(report.outdated_limits.contains("mail"));
+}
+
+fn the_version_decides_which_limit_is_newer(fixture: &Fixture<'_>) {
+    let entry = |id: &str, max, version: &str| WorkerEntry {
+        version: Some(text(version)),
+        ..worker(id, &[limit("openai", max)], &[("w", Some("openai"))])
+    };
+    let max = || status(fixture, at(9)).limit.spec().max;
+    register(fixture, at(1), entry("wkr_2", 5, "2"));
+    register(fixture, at(2), entry("wkr_1", 3, "1"));
+    assert_eq!(max(), Some(5), "the first declaration has a version, too");
+    // The same values in a newer version: from now on, that one counts.
+    register(fixture, at(3), entry("wkr_4", 5, "4"));
+    register(fixture, at(4), entry("wkr_3", 7, "3"));
+    assert_eq!(max(), Some(5));
+    register(fixture, at(5), entry("wkr_5", 8, "5"));
+    assert_eq!(max(), Some(8));
 }
 
 fn runs_follow_their_workflow_to_another_limit(fixture: &Fixture<'_>) {

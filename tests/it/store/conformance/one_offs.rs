@@ -57,7 +57,8 @@ fn a_fired_one_off_goes_with_its_run_and_its_ledger(fixture: &Fixture<'_>) {
     let schedule = fired(fixture, one_off("a", 60), 60, true);
     let run = run_of(&schedule, 60);
     fixture.end(at(61), &run, succeeded());
-    assert_eq!(prune(fixture, 1_000, 100), 1);
+    assert_eq!(prune(fixture, 61, 100), 0, "it finished then, not before");
+    assert_eq!(prune(fixture, 62, 100), 1);
     assert_eq!(fixture.find_schedule(&schedule.id), None);
     assert_eq!(fixture.find_run(&run), None);
     assert_eq!(fixture.history(&schedule.id), []);
