@@ -92,12 +92,9 @@ async def main() -> None:
             last = time.time()
             used = server.processor_seconds() - used
             position = server.log_position() - position
-            dead = int(
-                server.sql(
-                    "SELECT sum(n_dead_tup) FROM pg_stat_user_tables WHERE schemaname='polos'"
-                )
-            )
+            dead = int(server.sql(DEAD_ROWS))
             all_late: list[tuple[float, float]] = []
+            # Workers measure from their start on, and do nothing before the first slot.
             share = options.seconds / (last - begin)
             for worker in workers:
                 child.tell(worker)
