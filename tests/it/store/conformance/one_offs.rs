@@ -13,6 +13,7 @@ cases! {
     one_offs_of_code_and_other_schedules_stay,
     a_one_off_stays_while_it_or_one_of_its_runs_is_young,
     pruning_of_one_offs_is_bounded_and_by_project,
+    runs_lines_and_one_offs_have_one_bound,
     a_pruned_one_off_can_be_created_again,
 }
 
@@ -120,6 +121,20 @@ fn pruning_of_one_offs_is_bounded_and_by_project(fixture: &Fixture<'_>) {
     let command = Command::Prune { project: text("other"), before: at(99_999), keep: 0, limit: 100 };
     assert_eq!(fixture.ok(at(100_000), command), Answer::Count(0));
     assert_eq!([(); 3].map(|()| prune(fixture, 1_000, 2)), [2, 1, 0]);
+}
+
+fn runs_lines_and_one_offs_have_one_bound(fixture: &Fixture<'_>) {
+    let run = fixture.running(at(0), "run_1").id;
+    fixture.end(at(10), &run, succeeded());
+    let schedule = fixture.put(at(0), new_schedule("s", Some(at(60))));
+    let mut plan = fixture.plan(&schedule, &[]);
+    plan.ledger = vec![missed(at(60))];
+    fixture.commit_plan(at(61), plan);
+    for key in ["a", "b"] {
+        let schedule = fired(fixture, one_off(key, 60), 60, true);
+        fixture.end(at(61), &run_of(&schedule, 60), succeeded());
+    }
+    assert_eq!([(); 3].map(|()| prune(fixture, 1_000, 3)), [3, 1, 0]);
 }
 
 fn a_pruned_one_off_can_be_created_again(fixture: &Fixture<'_>) {
