@@ -40,6 +40,7 @@ cases! {
     a_finished_schedule_with_the_same_spec_stays_finished,
     a_finished_schedule_with_another_spec_comes_back,
     a_change_revokes_claims_what_was_claimed_ahead,
+    a_claim_before_a_decided_slot_is_not_taken_back,
     a_slot_taken_back_and_backfilled_has_other_tokens,
     a_change_leaves_a_run_that_recorded_a_step,
     taking_back_undoes_the_last_of_several_slots_first,
@@ -424,6 +425,27 @@ fn a_change_revokes_claims_what_was_claimed_ahead(fixture: &Fixture<'_>) {
     assert_eq!(fixture.run(&run).input, Some(text("1")));
     // Whoever lost the claim still has its token.
     assert_eq!(fixture.store.claims_stand(&[(run, polos::model::Token(1))]).unwrap(), [false]);
+}
+
+fn a_claim_before_a_decided_slot_is_not_taken_back(fixture: &Fixture<'_>) {
+    // The slot behind it was decided by a clock that was ahead: it was missed, or it has a step.
+    for (key, has_line) in [("a", true), ("b", false)] {
+        let schedule = fixture.put(at(0), new_schedule(key, Some(at(60))));
+        let slots = [at(60), at(120)].map(|slot| (slot, Admission::Claim));
+        let mut plan = fixture.plan(&schedule, if has_line { &slots[..1] } else { &slots });
+        if has_line {
+            plan.ledger = vec![missed(at(120))];
+        }
+        fixture.commit_plan(at(59), plan);
+        if !has_line {
+            fixture.ok(at(59), record(&RunId::of_slot(&schedule.id, at(120)), "early"));
+        }
+        let before = fixture.schedule(&schedule.id);
+        let patch = Patch { input: Some(Some(text("1"))), ..Patch::default() };
+        let after = fixture.patch(at(59), &schedule.id, patch);
+        assert_eq!((after.last_slot, after.run_count), (before.last_slot, before.run_count), "{key}");
+        assert_eq!(fixture.state(&RunId::of_slot(&schedule.id, at(60))), RunState::Running, "{key}");
+    }
 }
 
 fn a_slot_taken_back_and_backfilled_has_other_tokens(fixture: &Fixture<'_>) {
