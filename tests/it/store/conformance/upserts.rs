@@ -36,6 +36,8 @@ cases! {
     what_a_broken_schedule_left_lying_is_missed,
     a_paused_schedule_stays_paused,
     a_retired_schedule_comes_back,
+    a_schedule_that_comes_back_repeats_no_slot,
+    a_one_off_that_comes_back_runs_late_only_if_its_time_is_another,
     a_broken_schedule_comes_back,
     a_finished_schedule_with_the_same_spec_stays_finished,
     a_finished_schedule_with_another_spec_comes_back,
@@ -397,6 +399,46 @@ fn a_retired_schedule_comes_back(fixture: &Fixture<'_>) {
 
 fn a_broken_schedule_comes_back(fixture: &Fixture<'_>) {
     comes_back(fixture, ScheduleStatus::Broken);
+}
+
+fn break_it(fixture: &Fixture<'_>, now: Timestamp, key: &str) {
+    let patch = Patch { status: Some(ScheduleStatus::Broken), ..Patch::default() };
+    fixture.patch(now, &id(key), patch);
+}
+
+fn a_schedule_that_comes_back_repeats_no_slot(fixture: &Fixture<'_>) {
+    // Of what a caller has computed, only a slot counts that is still to come.
+    for (key, given, next) in [("a", 60, 180), ("b", 120, 180), ("c", 240, 240)] {
+        fixture.put(at(0), new_schedule(key, Some(at(60))));
+        break_it(fixture, at(50), key);
+        assert_eq!(
+            fixture.put(at(120), new_schedule(key, Some(at(given)))).next_slot,
+            Some(at(next)),
+            "{key}"
+        );
+    }
+    // A clock that is ahead has run one of them.
+    let schedule = fixture.put(at(0), new_schedule("d", Some(at(60))));
+    let run = fixture.fire(at(170), &schedule, at(180), Admission::Claim);
+    fixture.ok(at(170), record(&run, "early"));
+    break_it(fixture, at(170), "d");
+    assert_eq!(fixture.put(at(100), new_schedule("d", Some(at(120)))).next_slot, Some(at(240)));
+}
+
+fn a_one_off_that_comes_back_runs_late_only_if_its_time_is_another(fixture: &Fixture<'_>) {
+    let one_off = |key: &str, slot: i64| NewSchedule {
+        spec: format!(r#"{{"at_us":{},"timezone":"UTC"}}"#, at(slot).as_micros()).into(),
+        compiled_spec: text(&format!("at {slot}")),
+        ..new_schedule(key, Some(at(slot)))
+    };
+    for (key, slot, expected) in
+        [("a", 60, (ScheduleStatus::Finished, None)), ("b", 70, (ScheduleStatus::Active, Some(at(70))))]
+    {
+        fixture.put(at(0), one_off(key, 60));
+        break_it(fixture, at(50), key);
+        let put = fixture.put(at(100), one_off(key, slot));
+        assert_eq!((put.status, put.next_slot), expected, "{key}");
+    }
 }
 
 fn a_finished_schedule_with_the_same_spec_stays_finished(fixture: &Fixture<'_>) {
