@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from typing import Any
 
 import child
 import pg_server
+import polos_worker
 import side
 import stored_rows
-from polos import PolosClient, Worker, runs, schedules, workflow
+from polos import PolosClient, runs, schedules, workflow
 
 options = side.options(url="", count=10_000, workers=1, schedules=0, finished=0, child=0)
 
@@ -28,17 +28,8 @@ async def handler() -> None:
 
 
 async def work() -> None:
-    """Run one worker until stdin has a line; print the processor time that it used."""
-    loop = asyncio.get_running_loop()
-    async with PolosClient(options.url) as client:
-        await schedules.list(client, limit=1)
-        print("ready", flush=True)
-        await loop.run_in_executor(None, sys.stdin.readline)
-        before = side.processor_seconds()
-        async with Worker(client):
-            await loop.run_in_executor(None, sys.stdin.readline)
-            used = side.processor_seconds() - before
-    print(json.dumps(used), flush=True)
+    """Run one worker; print the processor time that it used."""
+    print(json.dumps(await polos_worker.work(options.url)), flush=True)
 
 
 async def prepare(client: PolosClient, server: pg_server.Server) -> None:

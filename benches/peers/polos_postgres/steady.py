@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import time
 from datetime import timedelta
 
 import child
 import pg_server
+import polos_worker
 import side
 import stored_rows
 from polos import (
     PolosClient,
     SchedulePayload,
-    Worker,
     WorkflowContext,
     schedules,
     workflow,
@@ -41,17 +40,8 @@ async def handler(_: WorkflowContext, payload: SchedulePayload) -> None:
 
 
 async def work() -> None:
-    """Run one worker until stdin has a line; print its processor time and how late it was."""
-    loop = asyncio.get_running_loop()
-    async with PolosClient(options.url) as client:
-        await schedules.list(client, limit=1)
-        print("ready", flush=True)
-        await loop.run_in_executor(None, sys.stdin.readline)
-        before = side.processor_seconds()
-        async with Worker(client):
-            await loop.run_in_executor(None, sys.stdin.readline)
-            used = side.processor_seconds() - before
-    print(json.dumps([used, late]), flush=True)
+    """Run one worker; print its processor time and how late its handlers were."""
+    print(json.dumps([await polos_worker.work(options.url), late]), flush=True)
 
 
 def quantile(values: list[float], part: float) -> float:
