@@ -149,10 +149,9 @@ fn a_repeat_that_ends_at_midnight_is_on_one_day() {
 /// There, clocks changed at one minute past midnight.
 #[test]
 fn a_gap_of_an_hour_that_begins_at_an_odd_minute_leaves_the_pace_alone() {
-    let expr = CronExpr::parse("0 * * * *").unwrap();
-    let zone = Zone::get("America/St_Johns").unwrap();
-    let range = (super::at("2010-01-01T00:00:00Z"), super::at("2010-12-31T00:00:00Z"));
-    assert_eq!(polos::calendar::notes(&expr.into(), &zone, range, &|_| false), Vec::<String>::new());
+    let notes =
+        notes_between("0 * * * *", "America/St_Johns", "2010-01-01T00:00:00Z", "2010-12-31T00:00:00Z");
+    assert_eq!(notes, Vec::<String>::new());
 }
 
 /// A run would stand in on the day after the gap.
