@@ -59,7 +59,13 @@ QUICK = [
     "store::encoding",
     IN_MEMORY,
 ]
-STORES = ["store::conformance::", "store::model", "store::transfer", "group_commit::"]
+STORES = [
+    "store::conformance::",
+    "store::older_release",
+    "store::model",
+    "store::transfer",
+    "group_commit::",
+]
 REST = ["store::rows_read", "protocol::", "sim::"]
 
 

@@ -123,7 +123,7 @@ fn is_outdated(
         Ordering::Greater => false,
         Ordering::Equal => known
             .first_seen(fingerprint)
-            .is_some_and(|at| known.first_seen(&current).is_some_and(|current| at < current)),
+            .is_some_and(|at| known.first_seen(&current).is_some_and(|current| at <= current)),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Databases that an older release has used: its rows say less, and its workers may still be there.
 
-use super::conformance::owners::{OWNER, enter, found, leave, protected, report, retired, schedule, worker};
+use super::conformance::owners::{
+    OWNER, enter, found, leave, protected, report, retired, schedule, with_cron, worker,
+};
 use super::fixture::{Fixture, PROJECT, at, everything, missed, new_schedule, new_worker, tags, text};
 use polos::model::schedule::stored_tags;
 use polos::model::{
@@ -83,6 +85,16 @@ fn a_worker_of_an_older_release_protects_its_workflows(older: &Older<'_>) {
     assert_eq!(report(fixture.ok(at(6), reconcile)), retired(fixture, &["a"]));
 }
 
+fn what_an_older_release_declared_is_older_than_what_replaces_it(older: &Older<'_>) {
+    let fixture = &older.fixture;
+    older.declares("a", "w");
+    enter(fixture, 1, with_cron("new", "0 9 * * *", None));
+    let replaced = found(fixture, "a");
+    // The spec that `declares` stores.
+    let report = enter(fixture, 2, with_cron("upgraded", "* * * * *", None));
+    assert_eq!((report.outdated.len(), found(fixture, "a").spec), (1, replaced.spec));
+}
+
 fn tags_outlive_what_an_older_release_writes(older: &Older<'_>) {
     let fixture = &older.fixture;
     let wanted = ScheduleFilter { tags: tags(&[("team", "a")]), ..ScheduleFilter::default() };
@@ -144,11 +156,12 @@ fn values_that_an_older_release_set_stay(older: &Older<'_>) {
     assert_eq!(shown().spec(), spec(3, Some(50)));
 }
 
-const CASES: [fn(&Older<'_>); 7] = [
+const CASES: [fn(&Older<'_>); 8] = [
     an_upgrade_renames_and_retires_nothing,
     a_name_that_another_program_had_too_takes_nothing_of_it,
     an_application_that_keeps_its_name_retires_nothing_at_once,
     a_worker_of_an_older_release_protects_its_workflows,
+    what_an_older_release_declared_is_older_than_what_replaces_it,
     tags_outlive_what_an_older_release_writes,
     outcomes_that_an_older_release_writes_are_counted,
     values_that_an_older_release_set_stay,

@@ -162,6 +162,11 @@ fn a_moved_slot_is_kept_until_it_has_passed() {
     let fields = json!({"cron": "0 9 25 * *", "skip_dates": ["2026-12-28"]});
     let again = spec(&fields).with_moved(vec![monday], monday);
     assert_eq!(days(&again.pending_after(monday)), ["2026-12-28", "2026-12-29"]);
+    // Only once it is decided: until then, the calendar may change again.
+    assert_eq!(again.pending_after(friday), [monday]);
+    // One that was skipped on request does not come back on another day.
+    let skipped = spec(&fields).without(vec![monday]).with_moved(vec![monday], monday);
+    assert_eq!(skipped.next(monday), Some(at("2027-01-25 09:00:00")));
 }
 
 #[test]

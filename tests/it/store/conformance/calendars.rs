@@ -6,8 +6,8 @@ use super::super::fixture::{
 use super::cases;
 use polos::calendar::Timestamp;
 use polos::model::{
-    Json, NewSchedule, Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StoredCalendar, WorkerEntry,
-    WorkerId,
+    Admission, Json, NewSchedule, Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StoredCalendar,
+    WorkerEntry, WorkerId,
 };
 use polos::store::{Answer, Command, Page, Patch, Rejection, attach_calendars};
 use std::time::Duration;
@@ -28,6 +28,7 @@ cases! {
     a_declared_schedule_keeps_a_calendar_that_does_not_exist,
     due_slots_of_a_changed_schedule_are_skipped_on_the_dates_of_its_calendars,
     a_moved_slot_comes_after_a_return,
+    a_moved_slot_that_has_run_does_not_come_after_a_return,
 }
 
 fn set(name: &str, dates: &[&str]) -> Command {
@@ -225,6 +226,29 @@ fn a_moved_slot_comes_after_a_return(fixture: &Fixture<'_>) {
     fixture.ok(at(4), Command::DeregisterWorker { worker: WorkerId::from("wkr_without") });
     let back = declare(fixture, weekly("k"));
     assert_eq!((back.status, back.next_slot), (ScheduleStatus::Active, Some(moved)));
+}
+
+fn a_moved_slot_that_has_run_does_not_come_after_a_return(fixture: &Fixture<'_>) {
+    let spec = || r#"{"cron":"0 9 * * 5","on_skip":"next_workday"}"#.into();
+    let weekly = |key: &str| NewSchedule {
+        spec: spec(),
+        ..new_schedule(key, Some(NINE.saturating_add(Duration::from_secs(7 * 86_400))))
+    };
+    let minute = Duration::from_secs(60);
+    // At the time of the slot, and later.
+    for (key, later) in [("a", Duration::ZERO), ("b", minute)] {
+        let schedule = fixture.put(at(0), weekly(key));
+        let moved = NINE.saturating_add(Duration::from_secs(3 * 86_400));
+        let mut plan = fixture.plan(&schedule, &[(moved, Admission::Claim)]);
+        plan.settled = Some(schedule.settled_with_moved(&[moved]));
+        plan.next_slot = weekly(key).next_slot;
+        fixture.commit_plan(moved, plan);
+        let now = moved.saturating_add(later);
+        let patch = Patch { status: Some(ScheduleStatus::Broken), ..Patch::default() };
+        fixture.patch(now, &schedule.id, patch);
+        let back = fixture.put(now, weekly(key));
+        assert_eq!((back.status, back.next_slot), (ScheduleStatus::Active, weekly(key).next_slot), "{key}");
+    }
 }
 
 fn schedules_that_name_calendars_are_found(fixture: &Fixture<'_>) {

@@ -34,6 +34,7 @@ cases! {
     an_unknown_limit_is_rejected,
     the_newest_declaration_of_a_limit_counts,
     the_version_decides_which_limit_is_newer,
+    a_limit_that_is_declared_again_is_not_touched,
     runs_follow_their_workflow_to_another_limit,
     without_room_there_is_no_next_work,
     no_period_holds_more_claims_than_the_rate,
@@ -491,6 +492,19 @@ fn the_version_decides_which_limit_is_newer(fixture: &Fixture<'_>) {
     assert_eq!(max(), Some(5));
     register(fixture, at(5), entry("wkr_5", 8, "5"));
     assert_eq!(max(), Some(8));
+}
+
+fn a_limit_that_is_declared_again_is_not_touched(fixture: &Fixture<'_>) {
+    let entry = |id: &str, version: Option<&str>| WorkerEntry {
+        version: version.map(text),
+        ..worker(id, &[limit("openai", 2)], &[("w", Some("openai"))])
+    };
+    register(fixture, at(1), entry("wkr_a", Some("1")));
+    let declared = status(fixture, at(9)).limit;
+    for (id, version) in [("wkr_b", Some("1")), ("wkr_c", None)] {
+        register(fixture, at(2), entry(id, version));
+        assert_eq!(status(fixture, at(9)).limit, declared, "{version:?}");
+    }
 }
 
 fn runs_follow_their_workflow_to_another_limit(fixture: &Fixture<'_>) {

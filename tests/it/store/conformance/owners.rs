@@ -32,6 +32,8 @@ cases! {
     an_old_process_among_new_ones_does_not_restore_its_declaration,
     the_version_decides_which_declaration_is_newer,
     when_all_newer_workers_have_left_the_older_declaration_counts,
+    of_two_declarations_of_one_instant_the_stored_one_stays,
+    what_was_set_through_the_api_is_no_older_declaration,
 }
 
 pub const OWNER: &str = "billing/main.py";
@@ -256,7 +258,7 @@ fn a_pause_and_its_note_survive_a_retirement(fixture: &Fixture<'_>) {
     assert_eq!(status(fixture, "a"), ScheduleStatus::Active);
 }
 
-fn with_cron(id: &str, cron: &str, version: Option<&str>) -> WorkerEntry {
+pub fn with_cron(id: &str, cron: &str, version: Option<&str>) -> WorkerEntry {
     let new = NewSchedule {
         spec: super::super::fixture::spec(cron),
         compiled_spec: text(cron),
@@ -386,5 +388,23 @@ fn when_all_newer_workers_have_left_the_older_declaration_counts(fixture: &Fixtu
     let entry = Box::new(with_cron("back", "* * * * *", None));
     let rolled_back = report(fixture.ok(at(6), Command::Reconcile { entry, silent: Vec::new() }));
     assert_eq!(rolled_back, Reconciliation::default());
+    assert_eq!(found(fixture, "a").spec, super::super::fixture::spec("* * * * *"));
+}
+
+fn of_two_declarations_of_one_instant_the_stored_one_stays(fixture: &Fixture<'_>) {
+    enter(fixture, 1, with_cron("w1", "* * * * *", None));
+    enter(fixture, 1, with_cron("w2", "0 9 * * *", None));
+    let stored = found(fixture, "a");
+    assert_eq!(stored.spec, super::super::fixture::spec("0 9 * * *"));
+    // Otherwise the two would replace each other's forever.
+    let report = enter(fixture, 2, with_cron("w1", "* * * * *", None));
+    assert_eq!((report.outdated, found(fixture, "a").spec), (labels(fixture, &["a"]), stored.spec));
+}
+
+fn what_was_set_through_the_api_is_no_older_declaration(fixture: &Fixture<'_>) {
+    fixture.put(at(0), NewSchedule { owner: None, ..with_cron("w", "* * * * *", None).declared.remove(0) });
+    enter(fixture, 1, with_cron("w1", "0 9 * * *", None));
+    let report = enter(fixture, 2, with_cron("w2", "* * * * *", None));
+    assert_eq!(report, Reconciliation::default(), "no code declared that before");
     assert_eq!(found(fixture, "a").spec, super::super::fixture::spec("* * * * *"));
 }

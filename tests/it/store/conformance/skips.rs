@@ -14,6 +14,7 @@ cases! {
     a_skip_of_a_claimed_slot_takes_the_claim_back,
     a_skip_of_a_decided_slot_is_refused_and_changes_nothing,
     a_skip_ahead_does_not_protect_claims,
+    a_skip_of_the_slot_after_a_claimed_one_leaves_the_claim,
     a_skip_is_taken_back_with_its_line,
     the_only_slot_left_comes_back,
     a_skip_before_a_decided_slot_is_not_taken_back,
@@ -96,6 +97,14 @@ fn a_skip_ahead_does_not_protect_claims(fixture: &Fixture<'_>) {
     let paused = fixture.patch(at(59), &schedule.id, pause());
     assert_eq!(paused.next_slot, Some(at(60)));
     assert_eq!(fixture.find_run(&run), None, "a paused schedule starts nothing");
+}
+
+fn a_skip_of_the_slot_after_a_claimed_one_leaves_the_claim(fixture: &Fixture<'_>) {
+    let schedule = minutely(fixture);
+    let run = fixture.fire(at(59), &schedule, at(60), Admission::Claim);
+    let skipped = fixture.patch(at(59), &schedule.id, skip(&[at(120)]));
+    assert_eq!((skipped.next_slot, skipped.run_count), (Some(at(180)), 1));
+    assert_eq!(fixture.state(&run), RunState::Running);
 }
 
 fn a_skip_is_taken_back_with_its_line(fixture: &Fixture<'_>) {

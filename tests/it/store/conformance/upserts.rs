@@ -31,6 +31,7 @@ cases! {
     a_list_in_another_order_keeps_what_is_due,
     a_changed_cadence_without_a_slot_finishes,
     every_slot_that_was_due_when_the_cadence_changed_is_missed,
+    a_one_off_that_stays_due_leaves_what_was_promised_beside_it,
     slots_on_excluded_dates_are_forgotten_as_skipped,
     a_retirement_leaves_no_due_slot_without_a_fate,
     what_a_broken_schedule_left_lying_is_missed,
@@ -62,6 +63,7 @@ cases! {
     a_patch_of_what_is_not_there_is_rejected,
     resuming_attends_from_now,
     a_patched_cadence_starts_from_now,
+    a_patch_that_allows_more_runs_revives_what_had_finished,
     a_skip_writes_the_ledger_and_leaves_claims_alone,
     a_pause_revokes_claims_what_was_claimed_ahead,
     deleting_cancels_what_waits,
@@ -318,6 +320,20 @@ fn every_slot_that_was_due_when_the_cadence_changed_is_missed(fixture: &Fixture<
     let paused = paused(fixture, "d");
     fixture.put(at(125), NewSchedule { key: text("d"), ..other_cadence(Some(at(600))) });
     assert_eq!(lines(fixture, &paused.id), [(at(60), at(120), 2, why)]);
+}
+
+fn a_one_off_that_stays_due_leaves_what_was_promised_beside_it(fixture: &Fixture<'_>) {
+    // The slot at 61 was promised by other time zone data.
+    fixture.put(at(0), new_schedule("a", Some(at(61))));
+    let once = NewSchedule {
+        spec: format!(r#"{{"at_us":{},"timezone":"UTC"}}"#, at(120).as_micros()).into(),
+        compiled_spec: text("at"),
+        ..new_schedule("a", Some(at(120)))
+    };
+    let put = fixture.put(at(200), once);
+    assert_eq!(put.next_slot, Some(at(120)));
+    let why = "the schedule was changed".to_owned();
+    assert_eq!(lines(fixture, &put.id), [(at(180), at(180), 1, why.clone()), (at(61), at(61), 1, why)]);
 }
 
 fn slots_on_excluded_dates_are_forgotten_as_skipped(fixture: &Fixture<'_>) {
@@ -721,6 +737,22 @@ fn resuming_attends_from_now(fixture: &Fixture<'_>) {
     let patched = fixture.patch(at(500), &schedule.id, status(ScheduleStatus::Active));
     assert_eq!((patched.attended_from, patched.failure_count), (at(500), 0));
     assert_eq!(patched.next_slot, Some(at(120)), "its slots waited");
+}
+
+fn a_patch_that_allows_more_runs_revives_what_had_finished(fixture: &Fixture<'_>) {
+    let allowing = |runs: u32| format!(r#"{{"cron":"* * * * *","timezone":"UTC","max_runs":{runs}}}"#);
+    let once = NewSchedule { spec: allowing(1).into(), ..new_schedule("a", Some(at(60))) };
+    let schedule = fixture.put(at(0), once);
+    let mut plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
+    (plan.next_slot, plan.status) = (None, ScheduleStatus::Finished);
+    fixture.commit_plan(at(60), plan);
+    let trigger = new_schedule("a", None).compiled_spec;
+    let patch = |runs| Patch {
+        spec: Some((allowing(runs).into(), trigger.clone(), Some(at(120)))),
+        ..Patch::default()
+    };
+    let patched = fixture.patch(at(70), &schedule.id, patch(2));
+    assert_eq!((patched.status, patched.next_slot), (ScheduleStatus::Active, Some(at(120))));
 }
 
 fn a_patched_cadence_starts_from_now(fixture: &Fixture<'_>) {
