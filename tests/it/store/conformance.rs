@@ -4,6 +4,7 @@ use super::fixture::Fixture;
 use polos::store::{MemoryStore, Store};
 
 mod backfills;
+mod batches;
 mod calendars;
 mod claims;
 mod completions;
@@ -49,6 +50,7 @@ fn all() -> impl Iterator<Item = Case> {
         claims::CASES,
         entries::CASES,
         backfills::CASES,
+        batches::CASES,
         calendars::CASES,
         completions::CASES,
         debounces::CASES,
