@@ -96,13 +96,13 @@ def signature(bug: Bug) -> str:
     about = re.sub(r"^\S+?:\d+:\d+: ", "", bug.about.splitlines()[0])
     added = [text for hunk in hunks for sign, text in hunk.lines if sign == "+"]
     line = " ".join(added[0].replace("/* ~ changed by cargo-mutants ~ */", "").split())
-    return f"{file}: {about}: {line}"
+    return f"{file}: {about}: {line}".rstrip()
 
 
 def equivalent() -> set[str]:
     """Return the signatures of the bugs that change nothing."""
     lines = EQUIVALENT.read_text().splitlines()
-    return {line for line in lines if line and not line.startswith("#")}
+    return {line.rstrip() for line in lines if line and not line.startswith("#")}
 
 
 def of_its_layer(bug: Bug) -> list[str]:
@@ -159,7 +159,8 @@ def main() -> int:
     chosen = [bug for bug in found[options.first :: options.every] if signature(bug) not in known]
     if options.only:
         only = {
-            line.removeprefix(NOT_CAUGHT) for line in Path(options.only).read_text().splitlines()
+            line.removeprefix(NOT_CAUGHT).rstrip()
+            for line in Path(options.only).read_text().splitlines()
         }
         chosen = [bug for bug in chosen if signature(bug) in only]
     run.TARGET.mkdir(parents=True, exist_ok=True)

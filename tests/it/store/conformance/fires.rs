@@ -100,6 +100,8 @@ fn a_run_knows_its_zone(fixture: &Fixture<'_>) {
         let run = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
         assert_eq!(&*fixture.run(&run).timezone, zone);
     }
+    let by_hand = fixture.create(at(1), NewRun { timezone: text("Asia/Tokyo"), ..new_run("run_1") });
+    assert_eq!(&*fixture.run(&by_hand).timezone, "Asia/Tokyo");
 }
 
 fn a_queued_slot_waits_for_whoever_has_room(fixture: &Fixture<'_>) {
