@@ -91,11 +91,12 @@ pub(super) struct Edits {
 impl Edits {
     /// `None` if no stored schedule is edited.
     pub fn of(needs: &ReadSet<'_>, part: &Part, now: Timestamp) -> Option<Self> {
+        let keys: HashSet<&Key<'_>> = needs.keys.iter().collect();
         let is_edited = |schedule: &Schedule| {
             let key = (&*schedule.project, &*schedule.workflow, &*schedule.key);
             let owner = schedule.owner.as_deref().map(|owner| (&*schedule.project, owner));
             needs.edited.contains(schedule.id.as_str())
-                || needs.keys.contains(&key)
+                || keys.contains(&key)
                 || owner.is_some_and(|owner| needs.owners.contains(&owner))
         };
         let schedules = part.tables.schedules.values().map(|row| &row.schedule);

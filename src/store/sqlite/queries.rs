@@ -67,16 +67,16 @@ statements! {
     /// Replaces what is kept about single slots of a schedule. (primary key)
     SET_SETTLED = "UPDATE schedule SET settled = ?2 WHERE id = ?1";
     /// Advances a schedule whose decision was just checked and that stays active. (primary key)
-    MOVE_ON = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, \
-        revision = revision + 1 WHERE id = ?1";
+    MOVE_ON = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, revision = revision + 1 WHERE id = ?1";
     /// The same, with a new status. (primary key)
     MOVE_ON_TO_STATUS = "UPDATE schedule SET next_slot = ?2, last_slot = ?3, run_count = run_count + ?4, \
         revision = revision + 1, status = ?5 WHERE id = ?1";
     /// A schedule with its cadence. (primary key)
     STORED_SCHEDULE = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s WHERE s.id = ?1");
     /// The schedule with this key. (`schedule_by_key`)
-    STORED_SCHEDULE_BY_KEY = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s \
-        WHERE s.project = ?1 AND s.key = ?2 AND s.workflow = ?3");
+    STORED_SCHEDULE_BY_KEY = concat!("SELECT ", schedule_columns!(), ", s.cadence FROM schedule s WHERE s.project = ?1 AND s.key = ?2 AND s.workflow = ?3");
+    /// The ids in use from one to another. (primary key)
+    IDS_IN_USE = "SELECT id FROM schedule WHERE id BETWEEN ?1 AND ?2";
     /// Inserts a schedule, unless its id or its key is in use.
     INSERT_SCHEDULE = "INSERT INTO schedule (id, project, workflow, key, owner, spec, cadence, input, status, \
         next_slot, attended_from, created_at, updated_at, revision, declaration) \

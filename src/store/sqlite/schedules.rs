@@ -145,16 +145,36 @@ impl Batch<'_> {
 
     pub(super) fn upsert_schedules(&mut self, new: &[NewSchedule]) -> Applied {
         self.check_calendars_of(new)?;
-        let put = |batch: &mut Self| -> Applied<Vec<Upserted>> {
-            let mut upserted: Vec<Option<Upserted>> = vec![None; new.len()];
-            for place in in_order_of_ids(new) {
-                upserted[place] = Some(batch.upsert_schedule(&new[place])?);
-            }
-            Ok(upserted.into_iter().flatten().collect())
-        };
         // A single schedule is rejected before anything is written.
-        let upserted = if new.len() > 1 { self.guarded(put)? } else { put(self)? };
-        Ok(Answer::Schedules(upserted))
+        if new.len() > 1 {
+            self.check_ids(new)?;
+        }
+        let mut upserted: Vec<Option<Upserted>> = vec![None; new.len()];
+        for place in in_order_of_ids(new) {
+            upserted[place] = Some(self.upsert_schedule(&new[place])?);
+        }
+        Ok(Answer::Schedules(upserted.into_iter().flatten().collect()))
+    }
+
+    /// Checks all ids before anything is written. A savepoint could undo what is written before the
+    /// first rejection, but releasing the statements within it takes time that grows with the
+    /// square of their number: SQLite goes through its journal of the savepoint for each.
+    fn check_ids(&mut self, new: &[NewSchedule]) -> Applied<()> {
+        let distinct: HashSet<_> = new.iter().map(|new| &new.id).collect();
+        let ends = distinct.iter().min().zip(distinct.iter().max());
+        let Some((first, last)) = ends else { return Ok(()) };
+        let in_use: HashSet<ScheduleId> = self
+            .all_rows(queries::IDS_IN_USE, [first, last], |row| Ok(row.get::<_, String>(0)?.into()))?
+            .into_iter()
+            .collect();
+        if in_use.is_empty() && distinct.len() == new.len() {
+            return Ok(());
+        }
+        transitions::check_ids(
+            new,
+            |new| Ok(self.schedule_with_key(new)?.is_some()),
+            |id| in_use.contains(id),
+        )
     }
 
     fn upsert_schedule(&mut self, new: &NewSchedule) -> Applied<Upserted> {

@@ -9,7 +9,7 @@ use crate::model::{
 use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
 use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun};
 use crate::store::{Answer, Patch, Rejection, UpsertOutcome, Upserted};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl Tables {
@@ -187,21 +187,9 @@ impl Tables {
         self.schedule_by_key.get(&new.project, &new.workflow)?.get(&new.key)
     }
 
-    /// Checks that all of these can be upserted: the id of a new schedule must not be in use.
     fn check_upsert(&self, new: &[NewSchedule]) -> Result<(), Rejection> {
-        let mut taken: HashMap<&ScheduleId, (&str, &str, &str)> = HashMap::new();
-        let mut created: BTreeSet<(&str, &str, &str)> = BTreeSet::new();
-        for new in new {
-            let key = (&*new.project, &*new.workflow, &*new.key);
-            if self.schedule_with_key(new).is_some() || created.contains(&key) {
-                continue;
-            }
-            if self.schedules.contains_key(&new.id) || taken.insert(&new.id, key).is_some() {
-                return Err(transitions::id_in_use(&new.id));
-            }
-            created.insert(key);
-        }
-        Ok(())
+        let has_key = |new: &NewSchedule| Ok(self.schedule_with_key(new).is_some());
+        transitions::check_ids(new, has_key, |id| self.schedules.contains_key(id))
     }
 
     fn upsert_schedule(&mut self, new: &NewSchedule, now: Timestamp) -> Upserted {

@@ -11,6 +11,7 @@ use crate::model::{
     Schedule, ScheduleId, ScheduleStatus, SlotOutcome, StoredCounts, StoredSpec, Token, stored_calendar,
 };
 use crate::store::{Patch, Rejection, UpsertOutcome};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 pub(in crate::store) use super::new_runs::*;
@@ -669,6 +670,28 @@ pub(in crate::store) fn needs_schedule(new: &NewRun) -> Option<&ScheduleId> {
         Origin::Schedule | Origin::Trigger | Origin::Backfill => new.schedule_id.as_ref(),
         Origin::Invoke | Origin::Child | Origin::Hook => None,
     }
+}
+
+/// Checks that each of these schedules can be upserted: one whose key is new must have an id that
+/// is not in use.
+pub(in crate::store) fn check_ids<E: From<Rejection>>(
+    new: &[NewSchedule],
+    mut has_key: impl FnMut(&NewSchedule) -> Result<bool, E>,
+    is_in_use: impl Fn(&ScheduleId) -> bool,
+) -> Result<(), E> {
+    let mut taken = HashSet::new();
+    let mut created = HashSet::new();
+    for new in new {
+        let key = (&*new.project, &*new.workflow, &*new.key);
+        if created.contains(&key) || has_key(new)? {
+            continue;
+        }
+        if is_in_use(&new.id) || !taken.insert(&new.id) {
+            return Err(id_in_use(&new.id).into());
+        }
+        created.insert(key);
+    }
+    Ok(())
 }
 
 /// Rejects a new schedule whose id is in use.
