@@ -54,6 +54,10 @@ LEFT_OUT = ("benches/", "tests/mutants/", ".ci/", ".github/")
 KEPT = ("benches/Cargo.toml", "benches/micro/")
 
 
+# Why a bug can't be a switch.
+OUTSIDE = "a change outside of a function"
+
+
 class BuildError(Exception):
     """The copy doesn't build. The argument is the compiler's message."""
 
@@ -135,7 +139,7 @@ def plant(bugs: Iterable[Bug]) -> tuple[dict[str, str], dict[str, str]]:
     files = {}
     for name, changed in by_file.items():
         _, others = rust_switches.switched((ROOT / name).read_text(), changed)
-        refused |= dict.fromkeys(others, "a change outside of a function")
+        refused |= dict.fromkeys(others, OUTSIDE)
     for name, changed in by_file.items():
         wanted = {bug: found for bug, found in changed.items() if bug not in refused}
         files[name], _ = rust_switches.switched((ROOT / name).read_text(), wanted)
@@ -204,9 +208,9 @@ def cargo(*arguments: str) -> list[dict[str, Any]]:
     return messages
 
 
-def build_tests() -> list[Path]:
+def build_tests(*arguments: str) -> list[Path]:
     """Build the Rust tests; return the programs that contain them."""
-    messages = cargo("test", "--quiet", "--no-run")
+    messages = cargo("test", "--quiet", "--no-run", *arguments)
     return [Path(message["executable"]) for message in messages if message.get("executable")]
 
 

@@ -120,6 +120,13 @@ fn a_slot_without_a_workday_within_a_month_is_dropped() {
     let slots = spec(&fields).upcoming_slots(at("2026-06-15 00:00:00"), 3);
     // That of August moves by exactly 31 days.
     assert_eq!(days(&slots), ["2026-09-01", "2026-10-01", "2026-11-01"]);
+    // It is found from any day between the two.
+    let fields = json!({"cron": "0 9 1 8 *", "skip_cron": ["* * * 8 *"]});
+    let bound = spec(&fields).with_moved(Vec::new(), at("2026-07-01 00:00:00"));
+    for day in ["2026-08-02", "2026-08-10", "2026-08-31"] {
+        let next = bound.next(at(&format!("{day} 00:00:00"))).unwrap();
+        assert_eq!(days(&[next]), ["2026-09-01"], "from {day}");
+    }
     let fields =
         json!({"cron": "0 9 2 7 *", "skip_cron": ["* * * 7-8 *"], "end_at_us": at("2027-01-01 00:00:00")});
     assert_eq!(days(&spec(&fields).upcoming_slots(at("2026-06-15 00:00:00"), 3)), [""; 0]);

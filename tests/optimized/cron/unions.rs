@@ -64,6 +64,8 @@ fn a_list_is_too_frequent_if_two_expressions_come_close() {
         (&["58 23 1 * *", "2 0 2 3 *"], true),
         (&["58 23 * * 1", "2 0 * * 1"], false),
         (&["0 9 * * *", "* 12 1 1 *"], true),
+        // First in 2003.
+        (&["0 9 1 1 *", "4 9 * * 3"], true),
     ] {
         assert_eq!(union(texts).is_too_frequent(), expected, "{texts:?}");
         assert_eq!(!union(texts).warnings().is_empty(), expected, "{texts:?}");

@@ -13,7 +13,8 @@ use polos::store::{Command, Patch};
 
 cases! {
     a_child_that_is_created_and_ends_wakes_its_parent,
-    what_is_retried_and_cancelled_takes_its_children_with_it,
+    what_is_retried_takes_its_children_with_it_when_its_parent_is_cancelled,
+    of_two_in_line_the_stored_one_comes_first,
     what_is_retried_and_replaced_takes_its_children_with_it,
     what_is_retried_and_replaced_by_a_resumption_takes_its_children_with_it,
     a_skip_and_an_edit_take_back_what_the_two_would,
@@ -60,11 +61,30 @@ fn failed_with_child(fixture: &Fixture<'_>, run: &RunId) -> RunId {
     child
 }
 
-fn what_is_retried_and_cancelled_takes_its_children_with_it(fixture: &Fixture<'_>) {
-    let run = fixture.running(at(0), "run_1").id;
+fn what_is_retried_takes_its_children_with_it_when_its_parent_is_cancelled(fixture: &Fixture<'_>) {
+    let parent = fixture.create(at(0), NewRun { available_at: at(9_999), ..new_run("run_parent") });
+    let run = fixture.create(at(0), NewRun { parent: Some(parent.clone()), ..new_run("run_1") });
+    fixture.claim(at(0));
     let child = failed_with_child(fixture, &run);
-    commit(fixture, at(101), &[retry(&run), cancel(&run)]);
+    commit(fixture, at(101), &[retry(&run), cancel(&parent)]);
     assert_eq!((fixture.state(&run), fixture.state(&child)), (RunState::Cancelled, RunState::Cancelled));
+}
+
+fn of_two_in_line_the_stored_one_comes_first(fixture: &Fixture<'_>) {
+    let schedule = fixture.put(at(0), new_schedule("a", Some(at(60))));
+    let behind = |id: &str| NewRun {
+        schedule_id: Some(schedule.id.clone()),
+        slot: Some(at(30)),
+        origin: Origin::Trigger,
+        behind: true,
+        ..new_run(id)
+    };
+    let live = fixture.fire(at(60), &schedule, at(60), Admission::Claim);
+    let stored = fixture.create(at(61), behind("run_stored"));
+    let create = Command::CreateRun(Box::new(behind("run_new")));
+    commit(fixture, at(62), &[create, end(&live, fixture.run(&live).token, succeeded())]);
+    let states = (fixture.state(&stored), fixture.state(&"run_new".into()));
+    assert_eq!(states, (RunState::Queued, RunState::Buffered));
 }
 
 /// A schedule, its run that failed, and the child of that, which has not finished.

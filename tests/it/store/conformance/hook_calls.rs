@@ -49,7 +49,6 @@ cases! {
     each_failure_is_told_with_its_own_error,
     calls_are_for_workers_that_make_them,
     a_worker_that_wants_no_calls_leaves_those_that_others_want,
-    a_run_that_was_not_interrupted_is_not_late_for_that,
     the_outcome_of_a_run_that_is_gone_is_not_told,
     calls_that_wait_for_a_worker_are_counted,
     a_skip_that_was_taken_back_is_not_told,
@@ -577,18 +576,6 @@ fn a_worker_that_wants_no_calls_leaves_those_that_others_want(fixture: &Fixture<
     let run = fixture.fire(at(60), &schedule, at(60), Admission::Queue);
     assert_eq!(fixture.run(&run).priority, 5, "its rules count");
     assert_eq!(told(&open(fixture)), [(HookEvent::Late, at(60), 1, "")]);
-}
-
-fn a_run_that_was_not_interrupted_is_not_late_for_that(fixture: &Fixture<'_>) {
-    let schedule = scheduled(fixture);
-    register(fixture, at(0), new_worker("other"));
-    let mut plan = fixture.plan(&schedule, &[(at(60), Admission::Claim)]);
-    plan.runs[0].available_at = at(500);
-    fixture.ok(at(60), Command::Fire { worker: "other".into(), plan: Box::new(plan) });
-    expire(fixture, at(400), "other");
-    let run = RunId::of_slot(&schedule.id, at(60));
-    fixture.ok(at(410), Command::CancelRun { project: text(PROJECT), run });
-    assert_eq!(take(fixture, at(420)), [], "it will never start");
 }
 
 fn calls_are_for_workers_that_make_them(fixture: &Fixture<'_>) {

@@ -147,12 +147,12 @@ fn a_skip_before_a_decided_slot_is_not_taken_back(fixture: &Fixture<'_>) {
 
 fn a_skip_and_its_end_in_one_commit_leave_no_line(fixture: &Fixture<'_>) {
     let schedule = minutely(fixture);
-    let commands: Vec<Command> = [skip(&[at(60)]), unskip(&[at(60)]), skip(&[at(120)])]
+    let commands: Vec<Command> = [skip(&[at(240)]), skip(&[at(60)]), unskip(&[at(60)]), skip(&[at(120)])]
         .map(|patch| patch_command(&schedule.id, None, patch))
         .into();
     let answers = fixture.store.commit(&commands, at(1)).unwrap();
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
-    assert_eq!(record(fixture, &schedule), [(at(120), SKIPPED)]);
+    assert_eq!(record(fixture, &schedule), [(at(120), SKIPPED), (at(240), SKIPPED)]);
     assert_eq!(fixture.schedule(&schedule.id).next_slot, Some(at(60)));
 }
 
