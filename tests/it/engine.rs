@@ -31,6 +31,7 @@ mod due_queue;
 mod idle_workers;
 mod lending;
 mod metrics;
+mod older_claims;
 mod outage;
 mod owners;
 mod peers;

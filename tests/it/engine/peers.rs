@@ -61,3 +61,29 @@ fn a_worker_with_an_unusable_store_stops_and_reports_it_once() {
     assert!(worker.next.is_over && worker.engine.is_leaving());
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::StoreLost(_))), 1);
 }
+
+#[test]
+fn a_worker_of_other_workflows_decides_no_share_of_the_slots() {
+    let store = MemoryStore::new();
+    for number in 0..20 {
+        create(&store, &format!("{number}"), &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    }
+    let mut other = Worker::with(&store, of_workflow("a", "v"), "10:00:30");
+    let mut alone = Worker::with(&store, roomy("b"), "10:00:30");
+    together(&mut [&mut other, &mut alone], "10:00:59.6");
+    assert_eq!((decisions(&other), decisions(&alone)), (0, 20), "it waits for nobody");
+}
+
+#[test]
+fn a_refused_completion_tells_a_worker_at_once_that_it_has_expired() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let mut worker = Worker::new(&store, "w", "10:00:30");
+    worker.until("10:01:00");
+    let run = worker.started[0].run.clone();
+    let removed = Command::DeregisterWorker { worker: worker.engine.worker().clone() };
+    store.commit(&[removed], worker.now()).unwrap().remove(0).unwrap();
+    assert_eq!(worker.end(&run, Completion::Succeeded { result: None }), Err(Rejection::Fenced));
+    worker.tick();
+    assert_eq!(worker.engine.worker().as_str(), "w2", "it has registered again");
+}

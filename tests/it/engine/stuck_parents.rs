@@ -43,6 +43,22 @@ fn a_worker_wakes_stuck_parents_when_it_starts_and_reports_it_once() {
 }
 
 #[test]
+fn parents_that_wait_rightly_do_not_hide_those_behind_them() {
+    let store = MemoryStore::new();
+    stuck(&store, &["run_1", "run_2", "run_3"]);
+    for parent in ["run_1", "run_2"] {
+        let mut child = crate::store::fixture::new_run(&format!("child_of_{parent}"));
+        (child.project, child.workflow) = (PROJECT.into(), "of nobody".into());
+        child.parent = Some(parent.into());
+        store.commit(&[Command::CreateRun(Box::new(child))], at("11:00:01")).unwrap().remove(0).unwrap();
+    }
+    let mut worker = Worker::with(&store, EngineConfig { batch_max: 2, ..config("w") }, "12:00:00");
+    worker.until("12:00:10");
+    let started: Vec<_> = worker.started.iter().map(|claimed| claimed.run.id.as_str()).collect();
+    assert_eq!(started, ["run_3"]);
+}
+
+#[test]
 fn a_parent_that_gets_stuck_while_a_worker_runs_is_woken_within_minutes() {
     let store = MemoryStore::new();
     let mut worker = Worker::new(&store, "w", "11:00:00");
