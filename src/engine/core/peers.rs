@@ -54,6 +54,10 @@ impl<W: StoreWrites, D: Dispatcher> Engine<W, D> {
         }
         if self.peers.must_refresh || self.next_refresh().is_some_and(|at| now.mono >= at) {
             let peers = self.reads.peers(&self.config.project)?;
+            let is_expired = !peers.iter().any(|peer| peer.id == self.membership.worker);
+            if self.membership.is_registered && is_expired {
+                self.lose_everything();
+            }
             self.peers.watch.observe(&self.membership.worker, &peers, now.mono);
             self.scheduling.shard = shard_of(&self.membership.worker, &peers, &self.workflow_ids);
             if !self.claims.tracked.is_empty() || self.claims.permits.is_in_use() {

@@ -81,9 +81,12 @@ fn a_refused_completion_tells_a_worker_at_once_that_it_has_expired() {
     let mut worker = Worker::new(&store, "w", "10:00:30");
     worker.until("10:01:00");
     let run = worker.started[0].run.clone();
+    // It has just looked for changes, and nothing is left to claim.
+    worker.wait(Duration::from_secs(1));
     let removed = Command::DeregisterWorker { worker: worker.engine.worker().clone() };
-    store.commit(&[removed], worker.now()).unwrap().remove(0).unwrap();
-    assert_eq!(worker.end(&run, Completion::Succeeded { result: None }), Err(Rejection::Fenced));
-    worker.tick();
+    let cancelled = Command::CancelRun { project: PROJECT.into(), run: run.id.clone() };
+    store.commit(&[removed, cancelled], worker.now()).unwrap();
+    let (run, token) = (run.id, run.token);
+    worker.hear(Message::Settled { run, token, is_accepted: false, leaves_work: false }).tick();
     assert_eq!(worker.engine.worker().as_str(), "w2", "it has registered again");
 }
