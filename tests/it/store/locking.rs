@@ -611,6 +611,44 @@ fn a_row_that_another_transaction_has_just_updated_is_never_lost() {
     assert_eq!(lost, Vec::<&str>::new());
 }
 
+#[test]
+fn schedules_are_created_in_one_order_whatever_order_they_are_given_in() {
+    let server = Server::shared();
+    let (first, second) = (Administrator::new(&server.url), Administrator::new(&server.url));
+    let url = server.new_schema();
+    let schema = url.rsplit_once("schema=").unwrap().1;
+    let store = open(&url, schema);
+    let insert = |key: &str| {
+        format!(
+            "SET lock_timeout = '10s'; BEGIN; \
+             INSERT INTO {schema}.schedule (id, revision, status, attended_from, created_at, updated_at, project, \
+             workflow, key, cadence, spec) VALUES ('theirs_{key}', 1, 'active', 0, 0, 0, '{PROJECT}', 'w', '{key}', \
+             '', '{{}}')"
+        )
+    };
+    for many in [2, 4_000] {
+        let key = |number: i64| format!("{many}_{number:04}");
+        first.execute(&insert(&key(0)));
+        // Neither their order nor their ids are that of the keys.
+        let new = |number: i64| NewSchedule {
+            id: ScheduleId::from(format!("sch_{}", key(many - number))),
+            ..new_schedule(&key(number), Some(at(60)))
+        };
+        let upsert = Command::UpsertSchedules((0..many).rev().map(new).collect());
+        let outcomes = std::thread::scope(|scope| {
+            let committed = scope.spawn(|| store.commit(std::slice::from_ref(&upsert), at(0)).unwrap());
+            until_it_waits(&second, schema, &committed);
+            // It waits for the first key, and so has none of the others: who has one of them can't
+            // be waiting for it.
+            second.execute(&insert(&key(many - 1)));
+            second.execute("ROLLBACK");
+            first.execute("ROLLBACK");
+            committed.join().unwrap()
+        });
+        is_ok(&outcomes);
+    }
+}
+
 pub(super) fn open(url: &str, name: &str) -> PostgresStore {
     PostgresStore::open(&format!("{url}&application_name={name}"), PostgresOptions::default()).unwrap()
 }

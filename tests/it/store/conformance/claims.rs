@@ -170,12 +170,13 @@ fn a_run_is_not_claimed_before_its_time(fixture: &Fixture<'_>) {
 }
 
 fn at_most_so_many_are_claimed(fixture: &Fixture<'_>) {
+    // The earliest has the last id.
     for number in 0..5 {
-        available(fixture, &format!("run_{number}"), at(number));
+        available(fixture, &format!("run_{}", 9 - number), at(number));
     }
     assert_eq!(fixture.claim_up_to(at(9), 0), []);
-    assert_eq!(ids(&fixture.claim_up_to(at(9), 2)), ["run_0", "run_1"]);
-    assert_eq!(ids(&fixture.claim_up_to(at(9), 9)), ["run_2", "run_3", "run_4"]);
+    assert_eq!(ids(&fixture.claim_up_to(at(9), 2)), ["run_9", "run_8"]);
+    assert_eq!(ids(&fixture.claim_up_to(at(9), 9)), ["run_7", "run_6", "run_5"]);
 }
 
 fn only_these_workflows_are_claimed(fixture: &Fixture<'_>) {
