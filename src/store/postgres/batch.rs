@@ -18,9 +18,9 @@ use super::prune;
 use super::queries::{self, Sql};
 use super::rows::{Args, limit_to_sql};
 use super::transaction::{self, Held};
-use super::write_back::changes;
+use super::write_back::{changes, insertions};
 use crate::calendar::Timestamp;
-use crate::model::{RunState, Token};
+use crate::model::{NewSchedule, RunState, Token};
 use crate::store::tables::read_set::{Group, ReadSet, groups};
 use crate::store::{Answer, Command, Outcome, Rejection, StoreError};
 use std::borrow::Cow;
@@ -31,6 +31,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How often the rows of one group are read before the store gives up.
 const LOADS_MAX: u32 = 5;
+
+/// From this number on, schedules of one command are many.
+const MANY: usize = 1_000;
 
 /// How to commit a batch.
 #[derive(Copy, Clone)]
@@ -206,7 +209,6 @@ async fn report_as_new(
 /// than usual: between reading and writing very many schedules, a busy machine computes for more
 /// than a second.
 fn pause_max(commands: &[Command]) -> Option<usize> {
-    const MANY: usize = 1_000;
     let count = |command: &Command| match command {
         Command::UpsertSchedules(new) => new.len(),
         _ => 0,
@@ -365,6 +367,11 @@ impl Batch<'_> {
 
     /// Reads what the commands need, applies them, and writes what has changed.
     async fn in_order(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
+        if let [command @ Command::UpsertSchedules(new)] = commands
+            && new.len() > MANY
+        {
+            return Ok(vec![self.upsert_many(command, new).await?]);
+        }
         let needs = ReadSet::of(commands);
         let (mut part, now) = self.load(&needs).await?;
         let apply = |command| {
@@ -376,6 +383,23 @@ impl Batch<'_> {
         let outcomes = commands.iter().map(apply).collect();
         self.save(changes(&part)).await?;
         Ok(outcomes)
+    }
+
+    /// Upserts many schedules, most of which are probably new.
+    async fn upsert_many(&mut self, command: &Command, new: &[NewSchedule]) -> Result<Outcome, PgError> {
+        let needs = ReadSet::of(std::slice::from_ref(command));
+        let (mut part, now) = self.load(&needs).await?;
+        if self.held.rejects(command) {
+            return Ok(Err(Rejection::NameHeld));
+        }
+        let (answer, created) = match part.tables.upsert_many(new, now) {
+            Ok(done) => done,
+            Err(rejection) => return Ok(Err(rejection)),
+        };
+        let mut statements = changes(&part);
+        statements.extend(insertions(created.iter()));
+        self.save(statements).await?;
+        Ok(Ok(answer))
     }
 
     /// Reads and locks the rows that the commands need; also returns when the commands happen.

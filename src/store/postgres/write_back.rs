@@ -36,6 +36,16 @@ pub(super) fn changes(part: &Part) -> Vec<Statement<'_>> {
     changes.statements
 }
 
+/// The statements that insert these schedules.
+pub(super) fn insertions<'p>(rows: impl Iterator<Item = &'p StoredSchedule>) -> Vec<Statement<'p>> {
+    let mut rows: Vec<&StoredSchedule> = rows.collect();
+    // In one order, so that two transactions that create the same schedules don't deadlock.
+    rows.sort_by(|a, b| unique_key(&a.schedule).cmp(&unique_key(&b.schedule)));
+    let insert =
+        |rows: &[&'p StoredSchedule]| Statement::Query(queries::INSERT_SCHEDULES, schedule_args(rows));
+    rows.chunks(INSERTED_MAX).map(insert).collect()
+}
+
 pub(super) struct WriteBack<'p> {
     pub part: &'p Part,
     pub touched: &'p Touched,
@@ -91,10 +101,7 @@ impl<'p> WriteBack<'p> {
                 if has_same_definition(stored, row) { &mut advanced } else { &mut changed }.push(row);
                 (advanced, changed)
             });
-        let mut new: Vec<&StoredSchedule> =
-            touched().filter(|id| !is_stored(id)).filter_map(|id| tables.schedules.get(id)).collect();
-        // In one order, so that two transactions that create the same schedules don't deadlock.
-        new.sort_by(|a, b| unique_key(&a.schedule).cmp(&unique_key(&b.schedule)));
+        let new = touched().filter(|id| !is_stored(id)).filter_map(|id| tables.schedules.get(id));
         if !deleted.is_empty() {
             let mut args = Args::default();
             args.texts(deleted);
@@ -106,9 +113,7 @@ impl<'p> WriteBack<'p> {
         if !changed.is_empty() {
             self.add(queries::UPDATE_SCHEDULES, schedule_args(&changed));
         }
-        for rows in new.chunks(INSERTED_MAX) {
-            self.add(queries::INSERT_SCHEDULES, schedule_args(rows));
-        }
+        self.statements.extend(insertions(new));
     }
 
     fn workers(&mut self) {

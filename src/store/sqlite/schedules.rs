@@ -170,11 +170,8 @@ impl Batch<'_> {
         if in_use.is_empty() && distinct.len() == new.len() {
             return Ok(());
         }
-        transitions::check_ids(
-            new,
-            |new| Ok(self.schedule_with_key(new)?.is_some()),
-            |id| in_use.contains(id),
-        )
+        let has_key = |new: &NewSchedule| Ok(self.schedule_with_key(new)?.is_some());
+        transitions::check_ids(new, has_key, |id| in_use.contains(id)).map(drop)
     }
 
     fn upsert_schedule(&mut self, new: &NewSchedule) -> Applied<Upserted> {

@@ -7,7 +7,7 @@ use crate::model::{
     ScheduleStatus, WorkerEntry, WorkerId, stored_calendar,
 };
 use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
-use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun};
+use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun, StoredSchedule};
 use crate::store::{Answer, Patch, Rejection, UpsertOutcome, Upserted};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -175,19 +175,53 @@ impl Tables {
         new: &[NewSchedule],
         now: Timestamp,
     ) -> Result<Answer, Rejection> {
+        self.check_calendars_of(new)?;
+        self.check_upsert(new)?;
+        Ok(Answer::Schedules(new.iter().map(|new| self.upsert_schedule(new, now)).collect()))
+    }
+
+    /// The same, and returns the rows of the new schedules instead of storing them. Tables with all
+    /// their indexes would cost more than anything else, and nobody looks at them again.
+    #[cfg(feature = "postgres")]
+    pub(in crate::store) fn upsert_many(
+        &mut self,
+        new: &[NewSchedule],
+        now: Timestamp,
+    ) -> Result<(Answer, Vec<StoredSchedule>), Rejection> {
+        self.check_calendars_of(new)?;
+        let new_keys = self.check_upsert(new)?;
+        let is_new = |new: &&NewSchedule| self.schedule_with_key(new).is_none();
+        if new.iter().filter(is_new).count() > new_keys {
+            // A key is there twice: the second changes what the first creates.
+            return Ok((self.upsert_schedules(new, now)?, Vec::new()));
+        }
+        let mut created = Vec::with_capacity(new_keys);
+        let mut upserted = Vec::with_capacity(new.len());
+        for new in new {
+            upserted.push(if self.schedule_with_key(new).is_some() {
+                self.upsert_schedule(new, now)
+            } else {
+                created.push(transitions::create_schedule(new, now));
+                Upserted { id: new.id.clone(), outcome: UpsertOutcome::Created }
+            });
+        }
+        Ok((Answer::Schedules(upserted), created))
+    }
+
+    fn check_calendars_of(&self, new: &[NewSchedule]) -> Result<(), Rejection> {
         for new in new {
             let names = stored_calendar::named([&new.spec]);
             self.check_calendars(&new.project, names.iter().map(|name| &**name))?;
         }
-        self.check_upsert(new)?;
-        Ok(Answer::Schedules(new.iter().map(|new| self.upsert_schedule(new, now)).collect()))
+        Ok(())
     }
 
     fn schedule_with_key(&self, new: &NewSchedule) -> Option<&ScheduleId> {
         self.schedule_by_key.get(&new.project, &new.workflow)?.get(&new.key)
     }
 
-    fn check_upsert(&self, new: &[NewSchedule]) -> Result<(), Rejection> {
+    /// Checks the ids; returns how many keys are new.
+    fn check_upsert(&self, new: &[NewSchedule]) -> Result<usize, Rejection> {
         let has_key = |new: &NewSchedule| Ok(self.schedule_with_key(new).is_some());
         transitions::check_ids(new, has_key, |id| self.schedules.contains_key(id))
     }

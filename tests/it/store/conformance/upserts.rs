@@ -9,7 +9,7 @@ use polos::model::{
     Admission, Completion, NewRun, NewSchedule, Origin, RunId, RunState, Schedule, ScheduleId,
     ScheduleStatus, StoredSpec, WorkerEntry,
 };
-use polos::store::{Command, Patch, Rejection, UpsertOutcome};
+use polos::store::{Command, Patch, Rejection, UpsertOutcome, Upserted};
 
 cases! {
     a_new_schedule_is_active,
@@ -21,6 +21,7 @@ cases! {
     thousands_are_all_written_or_none,
     an_edit_gives_no_slot_to_a_schedule_that_has_had_all_its_runs,
     the_same_key_twice_in_one_command_is_one_schedule,
+    many_new_ones_leave_those_that_exist_in_their_places,
     of_two_with_one_key_the_last_counts_however_many_there_are,
     two_new_ones_with_one_id_are_refused,
     an_unchanged_schedule_is_not_touched,
@@ -204,15 +205,46 @@ fn the_same_key_twice_in_one_command_is_one_schedule(fixture: &Fixture<'_>) {
     assert_eq!(fixture.schedule(&id("a")).input, Some(text("1")));
 }
 
+fn many_new_ones_leave_those_that_exist_in_their_places(fixture: &Fixture<'_>) {
+    let key = |number: usize| format!("{number:04}");
+    fixture.put(at(0), new_schedule(&key(0), Some(at(60))));
+    let changed = fixture.put(at(0), new_schedule(&key(700), Some(at(60))));
+    let early = fixture.fire(at(59), &changed, at(60), Admission::Claim);
+    let mut new: Vec<_> = (0..1_400)
+        .map(|number| NewSchedule {
+            id: ScheduleId::from(format!("sch_again_{number}")),
+            ..new_schedule(&key(number), Some(at(60)))
+        })
+        .collect();
+    new[700].input = Some(text("1"));
+    let upserted = fixture.upsert(at(59), new);
+    let of = |outcome| {
+        let is_such = |(_, upserted): &(usize, &Upserted)| upserted.outcome == outcome;
+        upserted.iter().enumerate().filter(is_such).map(|(place, _)| place).collect::<Vec<_>>()
+    };
+    assert_eq!((of(UpsertOutcome::Unchanged), of(UpsertOutcome::Updated)), (vec![0], vec![700]));
+    for place in [0, 1, 700, 1_399] {
+        assert_eq!(fixture.schedule(&upserted[place].id).key, text(&key(place)));
+    }
+    assert_eq!(fixture.find_run(&early), None, "it is claimed again");
+    assert_eq!(fixture.schedule(&changed.id).input, Some(text("1")));
+}
+
 fn of_two_with_one_key_the_last_counts_however_many_there_are(fixture: &Fixture<'_>) {
-    let mut new: Vec<_> = (0..40).map(|number| new_schedule(&format!("{number:02}"), None)).collect();
-    // Its id sorts before that of the one which it replaces.
-    let last = NewSchedule { id: id("0"), input: Some(text("1")), ..new_schedule("20", None) };
-    new.push(last);
-    fixture.ok(at(0), Command::UpsertSchedules(new));
-    let stored = fixture.schedule(&id("20"));
-    assert_eq!(stored.input, Some(text("1")));
-    assert_eq!(fixture.find_schedule(&id("0")), None, "the first one gave it its id");
+    for (prefix, count) in [("few", 40), ("many", 1_400)] {
+        let key = |number: i32| format!("{prefix}{number:04}");
+        let mut new: Vec<_> = (0..count).map(|number| new_schedule(&key(number), None)).collect();
+        // Its id sorts before that of the one which it replaces.
+        let id_before = id(&format!("{prefix}0"));
+        new.push(NewSchedule {
+            id: id_before.clone(),
+            input: Some(text("1")),
+            ..new_schedule(&key(20), None)
+        });
+        fixture.ok(at(0), Command::UpsertSchedules(new));
+        assert_eq!(fixture.schedule(&id(&key(20))).input, Some(text("1")));
+        assert_eq!(fixture.find_schedule(&id_before), None, "the first one gave it its id");
+    }
 }
 
 fn two_new_ones_with_one_id_are_refused(fixture: &Fixture<'_>) {
