@@ -225,6 +225,8 @@ async fn on_general_path(
     end_was_asked: &Cell<bool>,
 ) -> Result<Vec<Outcome>, PgError> {
     let must_commit = terms.must_commit;
+    // A busy server may take minutes for very many. It is asked whether it is still there.
+    let session = if pause_max(commands).is_some() { session.slow() } else { session };
     let batch = Batch {
         session,
         terms,

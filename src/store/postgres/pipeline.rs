@@ -76,6 +76,10 @@ impl Prepared {
     }
 }
 
+/// How many statements to encode before the connection may write them. The server executes them
+/// while the next ones are encoded; the few statements of most batches go out together.
+const BEFORE_PAUSE: usize = 16;
+
 type Answer<'a> = Pin<Box<dyn Future<Output = Result<Vec<Row>, Error>> + 'a>>;
 
 /// Sends all statements in order and waits for all answers. Returns the error of the first one that
@@ -91,15 +95,20 @@ pub(super) async fn send(
     let mut open: Vec<Option<Answer<'_>>> =
         statements.iter().map(|statement| Some(answer(client, prepared, statement))).collect();
     let mut done: Vec<Option<Result<Vec<Row>, Error>>> = statements.iter().map(|_| None).collect();
+    let mut sent = 0;
     poll_fn(|context| {
         // The first poll of a future sends its statement, so this sends them in order.
-        for (place, done) in open.iter_mut().zip(&mut done) {
+        sent = open.len().min(sent + BEFORE_PAUSE);
+        for (place, done) in open.iter_mut().zip(&mut done).take(sent) {
             if let Some(future) = place
                 && let Poll::Ready(answer) = future.as_mut().poll(context)
             {
                 *done = Some(answer);
                 *place = None;
             }
+        }
+        if sent < open.len() {
+            context.waker().wake_by_ref();
         }
         if open.iter().all(Option::is_none) { Poll::Ready(()) } else { Poll::Pending }
     })

@@ -7,7 +7,7 @@ use crate::model::{
     ScheduleStatus, WorkerEntry, WorkerId, stored_calendar,
 };
 use crate::store::tables::declarations::{self, Declared, LiveDeclarations, Undeclared};
-use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun, StoredSchedule};
+use crate::store::tables::transitions::{self, BEHIND, LIVE, RevokedRun};
 use crate::store::{Answer, Patch, Rejection, UpsertOutcome, Upserted};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -187,7 +187,7 @@ impl Tables {
         &mut self,
         new: &[NewSchedule],
         now: Timestamp,
-    ) -> Result<(Answer, Vec<StoredSchedule>), Rejection> {
+    ) -> Result<(Answer, Vec<transitions::StoredSchedule>), Rejection> {
         self.check_calendars_of(new)?;
         let new_keys = self.check_upsert(new)?;
         let is_new = |new: &&NewSchedule| self.schedule_with_key(new).is_none();
