@@ -90,3 +90,20 @@ fn a_refused_completion_tells_a_worker_at_once_that_it_has_expired() {
     worker.hear(Message::Settled { run, token, is_accepted: false, leaves_work: false }).tick();
     assert_eq!(worker.engine.worker().as_str(), "w2", "it has registered again");
 }
+
+#[test]
+fn slots_that_are_missed_beside_a_refused_claim_are_told() {
+    let store = MemoryStore::new();
+    let every_five = json!({"every_us": 5_000_000, "catch_up": "none"});
+    let late = create(&store, "late", &every_five, "10:00:30");
+    create(&store, "due", &json!({"at_us": at("10:01:02").as_micros()}), "10:00:30");
+    set_status(&store, &late, ScheduleStatus::Paused, "10:00:31");
+    let mut worker = Worker::new(&store, "w", "10:00:40");
+    worker.until("10:01:01");
+    set_status(&store, &late, ScheduleStatus::Active, "10:01:01");
+    let removed = Command::DeregisterWorker { worker: worker.engine.worker().clone() };
+    store.commit(&[removed], worker.now()).unwrap().remove(0).unwrap();
+    worker.pause(Duration::from_millis(900)).hear(Message::Added).tick();
+    assert_eq!(worker.engine.worker().as_str(), "w2", "the claim was refused");
+    assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::Missed(_))), 1);
+}
