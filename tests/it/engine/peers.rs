@@ -107,3 +107,16 @@ fn slots_that_are_missed_beside_a_refused_claim_are_told() {
     assert_eq!(worker.engine.worker().as_str(), "w2", "the claim was refused");
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::Missed(_))), 1);
 }
+
+#[test]
+fn a_refused_heartbeat_tells_a_worker_that_it_has_expired() {
+    let store = MemoryStore::new();
+    create(&store, "k", &json!({"at_us": at("10:01:00").as_micros()}), "10:00:30");
+    let rarely = EngineConfig { poll_interval: Duration::from_secs(600), ..config("w") };
+    let mut worker = Worker::with(&store, rarely, "10:00:30");
+    worker.until("10:01:00");
+    let removed = Command::DeregisterWorker { worker: worker.engine.worker().clone() };
+    store.commit(&[removed], worker.now()).unwrap().remove(0).unwrap();
+    worker.wait(LEASE);
+    assert_eq!(worker.engine.worker().as_str(), "w2");
+}
