@@ -74,6 +74,12 @@ fn a_worker_of_other_workflows_decides_no_share_of_the_slots() {
     assert_eq!((decisions(&other), decisions(&alone)), (0, 20), "it waits for nobody");
 }
 
+/// Removes a worker from the store, as another does that takes it for dead.
+fn remove(store: &MemoryStore, worker: &Worker) {
+    let removed = Command::DeregisterWorker { worker: worker.engine.worker().clone() };
+    store.commit(&[removed], worker.now()).unwrap().remove(0).unwrap();
+}
+
 #[test]
 fn a_refused_completion_tells_a_worker_at_once_that_it_has_expired() {
     let store = MemoryStore::new();
@@ -83,9 +89,9 @@ fn a_refused_completion_tells_a_worker_at_once_that_it_has_expired() {
     let run = worker.started[0].run.clone();
     // It has just looked for changes, and nothing is left to claim.
     worker.wait(Duration::from_secs(1));
-    let removed = Command::DeregisterWorker { worker: worker.engine.worker().clone() };
-    let cancelled = Command::CancelRun { project: PROJECT.into(), run: run.id.clone() };
-    store.commit(&[removed, cancelled], worker.now()).unwrap();
+    remove(&store, &worker);
+    let cancel = Command::CancelRun { project: PROJECT.into(), run: run.id.clone() };
+    store.commit(&[cancel], worker.now()).unwrap().remove(0).unwrap();
     let (run, token) = (run.id, run.token);
     worker.hear(Message::Settled { run, token, is_accepted: false, leaves_work: false }).tick();
     assert_eq!(worker.engine.worker().as_str(), "w2", "it has registered again");
@@ -101,8 +107,7 @@ fn slots_that_are_missed_beside_a_refused_claim_are_told() {
     let mut worker = Worker::new(&store, "w", "10:00:40");
     worker.until("10:01:01");
     set_status(&store, &late, ScheduleStatus::Active, "10:01:01");
-    let removed = Command::DeregisterWorker { worker: worker.engine.worker().clone() };
-    store.commit(&[removed], worker.now()).unwrap().remove(0).unwrap();
+    remove(&store, &worker);
     worker.pause(Duration::from_millis(900)).hear(Message::Added).tick();
     assert_eq!(worker.engine.worker().as_str(), "w2", "the claim was refused");
     assert_eq!(worker.count_notices(|notice| matches!(notice, Notice::Missed(_))), 1);
@@ -115,8 +120,7 @@ fn a_refused_heartbeat_tells_a_worker_that_it_has_expired() {
     let rarely = EngineConfig { poll_interval: Duration::from_secs(600), ..config("w") };
     let mut worker = Worker::with(&store, rarely, "10:00:30");
     worker.until("10:01:00");
-    let removed = Command::DeregisterWorker { worker: worker.engine.worker().clone() };
-    store.commit(&[removed], worker.now()).unwrap().remove(0).unwrap();
+    remove(&store, &worker);
     worker.wait(LEASE);
     assert_eq!(worker.engine.worker().as_str(), "w2");
 }
