@@ -26,6 +26,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterable
@@ -47,6 +48,8 @@ BUILD = TARGET / "build"
 TREE_BUILD = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 JOBS = int(os.environ.get("MUTANTS_JOBS", "2"))
 LIMIT = float(os.environ.get("MUTANTS_LIMIT", "300"))
+# How many seconds one test of pytest may take. Many planted bugs make a test wait for ever.
+PYTEST_LIMIT = 120
 
 # Left out of the copy: they are neither built nor tested, and tests that search files for words
 # would find the patches.
@@ -362,8 +365,11 @@ def python_tests(tree: Path, arguments: list[str], name: str) -> tuple[int, list
         "VIRTUAL_ENV": str(ROOT / ".venv"),
     }
     command = [str(ROOT / ".venv" / "bin" / "python"), "-m", "pytest", "-x", "-q", "-rfE"]
-    command += ["--no-header", "-p", "no:cacheprovider", *arguments]
-    return run(command, tree, environment, failed=PYTEST_FAILED)
+    command += ["--no-header", "-p", "no:cacheprovider", f"--timeout={PYTEST_LIMIT}", *arguments]
+    # A folder of its own: one that ends while another looks through theirs makes that one fail.
+    with tempfile.TemporaryDirectory() as folder:
+        command += ["--basetemp", f"{folder}/tests"]
+        return run(command, tree, environment, failed=PYTEST_FAILED)
 
 
 def link_tree(source: Path, place: Path, replaced: dict[str, str]) -> None:
