@@ -232,6 +232,11 @@ impl StoredCounts {
 }
 
 impl Schedule {
+    /// What only one schedule has. Commits insert schedules in this order.
+    pub fn unique_key(&self) -> (&str, &str, &str) {
+        (&self.project, &self.key, &self.workflow)
+    }
+
     /// Number of its slots that ran.
     pub fn ran_count(&self) -> u64 {
         self.run_count.saturating_add_signed(self.counts.ran_beyond)
@@ -450,6 +455,11 @@ pub struct NewSchedule {
 }
 
 impl NewSchedule {
+    /// [`Schedule::unique_key`].
+    pub fn unique_key(&self) -> (&str, &str, &str) {
+        (&self.project, &self.key, &self.workflow)
+    }
+
     /// Fingerprint of the declaration: equal for equal declarations.
     pub fn fingerprint(&self) -> String {
         fingerprint(self.spec.text(), self.input.as_deref(), self.tags.as_deref())

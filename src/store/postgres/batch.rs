@@ -20,7 +20,7 @@ use super::rows::{Args, limit_to_sql};
 use super::transaction::{self, Held};
 use super::write_back::{changes, insertions};
 use crate::calendar::Timestamp;
-use crate::model::{NewSchedule, RunState, Token};
+use crate::model::{RunState, Token};
 use crate::store::tables::read_set::{Group, ReadSet, groups};
 use crate::store::{Answer, Command, Outcome, Rejection, StoreError};
 use std::borrow::Cow;
@@ -369,39 +369,27 @@ impl Batch<'_> {
 
     /// Reads what the commands need, applies them, and writes what has changed.
     async fn in_order(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, PgError> {
-        if let [command @ Command::UpsertSchedules(new)] = commands
-            && new.len() > MANY
-        {
-            return Ok(vec![self.upsert_many(command, new).await?]);
-        }
         let needs = ReadSet::of(commands);
         let (mut part, now) = self.load(&needs).await?;
+        let mut created = Vec::new();
         let apply = |command| {
             if self.held.rejects(command) {
                 return Err(Rejection::NameHeld);
             }
-            part.tables.apply(command, now)
+            match command {
+                Command::UpsertSchedules(new) if new.len() > MANY && commands.len() == 1 => {
+                    let answer;
+                    (answer, created) = part.tables.upsert_many(new, now)?;
+                    Ok(answer)
+                }
+                _ => part.tables.apply(command, now),
+            }
         };
         let outcomes = commands.iter().map(apply).collect();
-        self.save(changes(&part)).await?;
-        Ok(outcomes)
-    }
-
-    /// Upserts many schedules, most of which are probably new.
-    async fn upsert_many(&mut self, command: &Command, new: &[NewSchedule]) -> Result<Outcome, PgError> {
-        let needs = ReadSet::of(std::slice::from_ref(command));
-        let (mut part, now) = self.load(&needs).await?;
-        if self.held.rejects(command) {
-            return Ok(Err(Rejection::NameHeld));
-        }
-        let (answer, created) = match part.tables.upsert_many(new, now) {
-            Ok(done) => done,
-            Err(rejection) => return Ok(Err(rejection)),
-        };
         let mut statements = changes(&part);
         statements.extend(insertions(created.iter()));
         self.save(statements).await?;
-        Ok(Ok(answer))
+        Ok(outcomes)
     }
 
     /// Reads and locks the rows that the commands need; also returns when the commands happen.

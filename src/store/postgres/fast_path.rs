@@ -4,7 +4,7 @@
 
 use super::pipeline::Statement;
 use super::queries::{FAST_PATH, NEW_RUN_COLUMNS, NEW_STEP_COLUMNS, STATE, STEP_REPLACEMENT};
-use super::rows::{Args, Columns, limit_to_sql, parameters};
+use super::rows::{Args, Columns, limit_to_sql, rows};
 use super::write_back::{new_run_args, step_args};
 use crate::calendar::Timestamp;
 use crate::model::text::state_word;
@@ -161,11 +161,11 @@ impl<'c> FastPath<'c> {
         let now = args.int(self.now.as_micros());
         format!(
             "alive AS (UPDATE @worker w SET beat = w.beat + b.count, beat_at = ${now} \
-             FROM (SELECT c.worker, count(*) FROM unnest({columns}) AS c (worker, run, project, workflow) \
+             FROM (SELECT c.worker, count(*) FROM ({columns}) AS c (worker, run, project, workflow) \
              WHERE NOT EXISTS (SELECT FROM @run r WHERE r.id = c.run) AND {without_rules} \
              GROUP BY c.worker) AS b (id, count) \
              WHERE w.id = b.id RETURNING w.id)",
-            columns = parameters(&columns),
+            columns = rows(&columns),
             without_rules = without_rules("c"),
         )
     }
@@ -186,10 +186,10 @@ impl<'c> FastPath<'c> {
             format!(
                 "held AS (SELECT r.no, w.name, w.state, w.attempt, w.run_attempt, w.wakes_at, w.started_at, \
                  w.finished_at, w.result, w.error, w.place \
-                 FROM unnest({numbers}) AS w (run, {NEW_STEP_COLUMNS}, token, place) \
+                 FROM ({rows}) AS w (run, {NEW_STEP_COLUMNS}, token, place) \
                  JOIN @run r ON r.id = w.run WHERE {STATE} = 'running' AND r.token = w.token \
                  AND r.interruptions = 0{after} ORDER BY r.id FOR UPDATE OF r)",
-                numbers = parameters(&numbers),
+                rows = rows(&numbers),
                 after = self.after_heartbeats(),
             ),
             format!(
@@ -216,11 +216,11 @@ impl<'c> FastPath<'c> {
             "completed AS (UPDATE @run r SET state = w.state, finished_at = ${now}, result = w.result, error = w.error, \
              ended_token = w.token, ended_print = w.print, ended_state = w.state, \
              ended_released = r.limit_name IS NOT NULL, kept = 0 \
-             FROM unnest({numbers}) AS w (run, token, state, result, error, print, place) \
+             FROM ({rows}) AS w (run, token, state, result, error, print, place) \
              WHERE r.id = w.run AND {STATE} = 'running' AND r.token = w.token \
              AND r.schedule_id IS NULL AND r.parent IS NULL{after} \
              RETURNING w.place, r.limit_name IS NOT NULL AS frees)",
-            numbers = parameters(&numbers),
+            rows = rows(&numbers),
             after = self.after_heartbeats(),
         )
     }
@@ -235,9 +235,10 @@ impl<'c> FastPath<'c> {
         };
         format!(
             "created AS (INSERT INTO @run ({NEW_RUN_COLUMNS}) SELECT {NEW_RUN_COLUMNS} \
-             FROM unnest({numbers}) WITH ORDINALITY AS w ({NEW_RUN_COLUMNS}, place) \
+             FROM ({rows}, generate_subscripts(${id}, 1)) AS w ({NEW_RUN_COLUMNS}, place) \
              WHERE {without_rules} {worker}ORDER BY place ON CONFLICT (id) DO NOTHING RETURNING id)",
-            numbers = parameters(&numbers),
+            rows = rows(&numbers),
+            id = numbers[0],
             without_rules = without_rules("w"),
         )
     }

@@ -90,9 +90,10 @@ impl<'a> Args<'a> {
     }
 }
 
-/// The parameters with these numbers, separated by commas.
-pub(super) fn parameters(numbers: &[usize]) -> String {
-    numbers.iter().map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
+/// The query of these parameters as rows, one column each; see `rows!` among the queries.
+pub(super) fn rows(numbers: &[usize]) -> String {
+    let columns: Vec<_> = numbers.iter().map(|number| format!("unnest(${number})")).collect();
+    format!("SELECT {}", columns.join(", "))
 }
 
 /// Encodes NUL, which PostgreSQL's texts can't hold: NUL becomes U+0001 U+0001, and U+0001 becomes

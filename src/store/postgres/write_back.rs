@@ -43,7 +43,7 @@ pub(super) fn changes(part: &Part) -> Vec<Statement<'_>> {
 pub(super) fn insertions<'p>(rows: impl Iterator<Item = &'p StoredSchedule>) -> Vec<Statement<'p>> {
     let mut rows: Vec<&StoredSchedule> = rows.collect();
     // In one order, so that two transactions that create the same schedules don't deadlock.
-    rows.sort_by(|a, b| unique_key(&a.schedule).cmp(&unique_key(&b.schedule)));
+    rows.sort_by(|a, b| a.schedule.unique_key().cmp(&b.schedule.unique_key()));
     let insert =
         |rows: &[&'p StoredSchedule]| Statement::Query(queries::INSERT_SCHEDULES, schedule_args(rows));
     rows.chunks(INSERTED_MAX).map(insert).collect()
@@ -275,11 +275,6 @@ impl<'p> WriteBack<'p> {
         args.texts(lines.iter().map(|(_, _, line)| &*line.reason));
         self.add(queries::INSERT_LEDGER, args);
     }
-}
-
-/// What only one schedule has.
-fn unique_key(schedule: &Schedule) -> (&str, &str, &str) {
-    (&schedule.project, &schedule.key, &schedule.workflow)
 }
 
 fn micros(time: Option<Timestamp>) -> Option<i64> {

@@ -171,7 +171,7 @@ impl Batch<'_> {
             return Ok(());
         }
         let has_key = |new: &NewSchedule| Ok(self.schedule_with_key(new)?.is_some());
-        transitions::check_ids(new, has_key, |id| in_use.contains(id)).map(drop)
+        transitions::check_ids(new, has_key, |id| in_use.contains(id))
     }
 
     fn upsert_schedule(&mut self, new: &NewSchedule) -> Applied<Upserted> {

@@ -180,8 +180,8 @@ impl Tables {
         Ok(Answer::Schedules(new.iter().map(|new| self.upsert_schedule(new, now)).collect()))
     }
 
-    /// The same, and returns the rows of the new schedules instead of storing them. Tables with all
-    /// their indexes would cost more than anything else, and nobody looks at them again.
+    /// The same, and returns the rows of the new schedules, by key, instead of storing them. Tables
+    /// with all their indexes would cost more than anything else, and nobody looks at them again.
     #[cfg(feature = "postgres")]
     pub(in crate::store) fn upsert_many(
         &mut self,
@@ -189,22 +189,24 @@ impl Tables {
         now: Timestamp,
     ) -> Result<(Answer, Vec<transitions::StoredSchedule>), Rejection> {
         self.check_calendars_of(new)?;
-        let new_keys = self.check_upsert(new)?;
-        let is_new = |new: &&NewSchedule| self.schedule_with_key(new).is_none();
-        if new.iter().filter(is_new).count() > new_keys {
-            // A key is there twice: the second changes what the first creates.
+        let mut absent: Vec<&NewSchedule> =
+            new.iter().filter(|new| self.schedule_with_key(new).is_none()).collect();
+        let ids_differ = absent.is_sorted_by(|a, b| a.id < b.id);
+        absent.sort_by(|a, b| a.unique_key().cmp(&b.unique_key()));
+        let keys_differ = absent.is_sorted_by(|a, b| a.unique_key() < b.unique_key());
+        // The second of two with one key changes what the first creates.
+        if !ids_differ || !keys_differ || absent.iter().any(|new| self.schedules.contains_key(&new.id)) {
             return Ok((self.upsert_schedules(new, now)?, Vec::new()));
         }
-        let mut created = Vec::with_capacity(new_keys);
         let mut upserted = Vec::with_capacity(new.len());
         for new in new {
             upserted.push(if self.schedule_with_key(new).is_some() {
                 self.upsert_schedule(new, now)
             } else {
-                created.push(transitions::create_schedule(new, now));
                 Upserted { id: new.id.clone(), outcome: UpsertOutcome::Created }
             });
         }
+        let created = absent.into_iter().map(|new| transitions::create_schedule(new, now)).collect();
         Ok((Answer::Schedules(upserted), created))
     }
 
@@ -220,8 +222,7 @@ impl Tables {
         self.schedule_by_key.get(&new.project, &new.workflow)?.get(&new.key)
     }
 
-    /// Checks the ids; returns how many keys are new.
-    fn check_upsert(&self, new: &[NewSchedule]) -> Result<usize, Rejection> {
+    fn check_upsert(&self, new: &[NewSchedule]) -> Result<(), Rejection> {
         let has_key = |new: &NewSchedule| Ok(self.schedule_with_key(new).is_some());
         transitions::check_ids(new, has_key, |id| self.schedules.contains_key(id))
     }

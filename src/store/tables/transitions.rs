@@ -673,12 +673,12 @@ pub(in crate::store) fn needs_schedule(new: &NewRun) -> Option<&ScheduleId> {
 }
 
 /// Checks that each of these schedules can be upserted: one whose key is new must have an id that
-/// is not in use. Returns how many keys are new.
+/// is not in use.
 pub(in crate::store) fn check_ids<E: From<Rejection>>(
     new: &[NewSchedule],
     mut has_key: impl FnMut(&NewSchedule) -> Result<bool, E>,
     is_in_use: impl Fn(&ScheduleId) -> bool,
-) -> Result<usize, E> {
+) -> Result<(), E> {
     let mut taken = HashSet::new();
     let mut created = HashSet::new();
     for new in new {
@@ -691,7 +691,7 @@ pub(in crate::store) fn check_ids<E: From<Rejection>>(
         }
         created.insert(key);
     }
-    Ok(created.len())
+    Ok(())
 }
 
 /// Rejects a new schedule whose id is in use.

@@ -53,10 +53,12 @@ macro_rules! advancing_schedule_columns {
 macro_rules! schedule_rows {
     () => {
         concat!(
-            "unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], \
-             $7::text[], $8::text[], $9::text[], $10::text[], $11::bigint[], $12::bigint[], \
-             $13::bigint[], $14::bigint[], $15::bigint[], $16::bigint[], $17::bigint[], \
-             $18::bigint[], $19::text[], $20::text[], $21::text[]) AS w (id, ",
+            rows!(
+                1 text, 2 text, 3 text, 4 text, 5 text, 6 text, 7 text, 8 text, 9 text, 10 text,
+                11 bigint, 12 bigint, 13 bigint, 14 bigint, 15 bigint, 16 bigint, 17 bigint,
+                18 bigint, 19 text, 20 text, 21 text
+            ),
+            " AS w (id, ",
             changing_schedule_columns!(names),
             ")"
         )
@@ -251,13 +253,13 @@ statements! {
     DELETE_RUNS = "DELETE FROM @run WHERE no = ANY($1)";
     /// Writes what may have changed of runs. (`run_pkey`)
     UPDATE_RUNS = concat!(
-        "UPDATE @run r SET ", changing_run_columns!(assignments), ", kept = 0 \
-         FROM unnest($1::bigint[], $2::text[], $3::bigint[], $4::bigint[], $5::text[], \
-         $6::bigint[], $7::bigint[], $8::bigint[], $9::boolean[], $10::text[], $11::text[], \
-         $12::boolean[], $13::bigint[], $14::bigint[], $15::text[], $16::boolean[], \
-         $17::bigint[], $18::bigint[], $19::boolean[], $20::text[], $21::text[], $22::text[], \
-         $23::text[]) \
-         AS w (no, ",
+        "UPDATE @run r SET ", changing_run_columns!(assignments), ", kept = 0 FROM ",
+        rows!(
+            1 bigint, 2 text, 3 bigint, 4 bigint, 5 text, 6 bigint, 7 bigint, 8 bigint, 9 boolean,
+            10 text, 11 text, 12 boolean, 13 bigint, 14 bigint, 15 text, 16 boolean, 17 bigint,
+            18 bigint, 19 boolean, 20 text, 21 text, 22 text, 23 text
+        ),
+        " AS w (no, ",
         changing_run_columns!(names), ") WHERE r.no = w.no"
     );
     /// Completes runs that are still held, if nothing but the run changes with that: no other run
@@ -267,9 +269,9 @@ statements! {
     COMPLETE_RUNS = concat!(
         "UPDATE @run r SET state = w.state, finished_at = $7, result = w.result, error = NULL, \
          ended_token = w.token, ended_print = w.print, ended_state = w.state, \
-         ended_released = r.limit_name IS NOT NULL, kept = 0 \
-         FROM unnest($1::text[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[]) \
-         AS w (run, token, state, result, print, place) \
+         ended_released = r.limit_name IS NOT NULL, kept = 0 FROM ",
+        rows!(1 text, 2 bigint, 3 text, 4 text, 5 bigint, 6 bigint),
+        " AS w (run, token, state, result, print, place) \
          WHERE r.id = w.run AND ", state!(), " = 'running' AND r.token = w.token \
          AND r.parent IS NULL \
          AND (SELECT true FROM @run u WHERE u.schedule_id = r.schedule_id AND u.finished_at IS NULL \
@@ -284,13 +286,14 @@ statements! {
     /// Creates runs, numbered in the order in which they are given. (no index)
     INSERT_RUNS = concat!(
         "INSERT INTO @run (", new_run_columns!(), ", ", rare_new_run_columns!(), ") \
-         SELECT ", new_run_columns!(), ", ", rare_new_run_columns!(), " \
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], \
-         $7::bigint[], $8::bigint[], $9::text[], $10::text[], $11::text[], $12::text[], \
-         $13::text[], $14::bigint[], $15::bigint[], $16::text[], $17::bigint[], $18::bigint[], \
-         $19::bigint[], $20::bigint[], $21::boolean[], $22::text[], $23::text[], $24::text[], \
-         $25::bigint[], $26::boolean[], $27::bigint[], $28::bigint[], $29::boolean[], $30::text[], \
-         $31::bigint[], $32::text[]) WITH ORDINALITY AS w (",
+         SELECT ", new_run_columns!(), ", ", rare_new_run_columns!(), " FROM ",
+        numbered_rows!(
+            1 text, 2 text, 3 text, 4 text, 5 text, 6 bigint, 7 bigint, 8 bigint, 9 text, 10 text,
+            11 text, 12 text, 13 text, 14 bigint, 15 bigint, 16 text, 17 bigint, 18 bigint,
+            19 bigint, 20 bigint, 21 boolean, 22 text, 23 text, 24 text, 25 bigint, 26 boolean,
+            27 bigint, 28 bigint, 29 boolean, 30 text, 31 bigint, 32 text
+        ),
+        " AS w (",
         new_run_columns!(), ", ", rare_new_run_columns!(), ", place) ORDER BY place"
     );
     /// Schedules have new runs: their runs that a prune kept may no longer be among the newest.
@@ -311,10 +314,12 @@ statements! {
     /// Records steps in the given order; a step that is done stays. (`run_id_key`)
     RECORD_STEPS = concat!(
         "INSERT INTO @step AS t (run, ", new_step_columns!(), ") SELECT r.no, w.name, w.state, \
-         w.attempt, w.run_attempt, w.wakes_at, w.started_at, w.finished_at, w.result, w.error \
-         FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], \
-         $6::bigint[], $7::bigint[], $8::bigint[], $9::text[], $10::text[]) \
-         WITH ORDINALITY AS w (run, ", new_step_columns!(), ", place) \
+         w.attempt, w.run_attempt, w.wakes_at, w.started_at, w.finished_at, w.result, w.error FROM ",
+        numbered_rows!(
+            1 text, 2 text, 3 text, 4 bigint, 5 bigint, 6 bigint, 7 bigint, 8 bigint, 9 text,
+            10 text
+        ),
+        " AS w (run, ", new_step_columns!(), ", place) \
          JOIN @run r ON r.id = w.run ORDER BY w.place \
          ON CONFLICT (run, name) DO UPDATE SET ", step_replacement!(), " WHERE t.state <> 'done'"
     );
@@ -332,8 +337,12 @@ statements! {
     /// columns of `UPDATE_SCHEDULES`, and none that a trigger looks at. (`schedule_pkey`)
     ADVANCE_SCHEDULES = concat!(
         "UPDATE @schedule s SET ", advancing_schedule_columns!(assignments),
-        " FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], \
-         $7::bigint[], $8::bigint[], $9::bigint[], $10::bigint[], $11::text[]) AS w (id, ",
+        " FROM ",
+        rows!(
+            1 text, 2 text, 3 text, 4 bigint, 5 bigint, 6 bigint, 7 bigint, 8 bigint, 9 bigint,
+            10 bigint, 11 text
+        ),
+        " AS w (id, ",
         advancing_schedule_columns!(names), ") WHERE s.id = w.id"
     );
     /// Creates schedules. (no index)

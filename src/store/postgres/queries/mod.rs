@@ -68,6 +68,28 @@ macro_rules! assignments {
     };
 }
 
+/// Arrays as rows, from the numbers and types of their parameters; the alias names the columns. A
+/// function in `FROM` would copy all of them first, which costs a fifth of an insertion.
+macro_rules! rows {
+    ($first:literal $kind:ident $(, $number:literal $kinds:ident)*) => {
+        concat!(
+            "(SELECT unnest($", $first, "::", stringify!($kind), "[])"
+            $(, ", unnest($", $number, "::", stringify!($kinds), "[])")*, ")"
+        )
+    };
+}
+
+/// The same, and each row's place as the last column.
+macro_rules! numbered_rows {
+    ($first:literal $kind:ident $(, $number:literal $kinds:ident)*) => {
+        concat!(
+            "(SELECT unnest($", $first, "::", stringify!($kind), "[])"
+            $(, ", unnest($", $number, "::", stringify!($kinds), "[])")*,
+            ", generate_subscripts($", $first, ", 1))"
+        )
+    };
+}
+
 macro_rules! run_row_columns {
     () => {
         "r.no, r.child_ended, r.ended_token, r.ended_print, r.ended_state, r.ended_released, \

@@ -187,12 +187,15 @@ fn an_edit_gives_no_slot_to_a_schedule_that_has_had_all_its_runs(fixture: &Fixtu
 fn thousands_are_all_written_or_none(fixture: &Fixture<'_>) {
     let key = |number: u32| format!("{number:04}");
     let mut new: Vec<_> = (0..4_500).map(|number| new_schedule(&key(number), None)).collect();
-    new.push(NewSchedule { id: id("0000"), ..new_schedule("other", None) });
-    let answer = fixture.no(at(0), Command::UpsertSchedules(new.clone()));
-    assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
+    fixture.put(at(0), NewSchedule { id: id("in use"), ..new_schedule("earlier", None) });
     let numbers = [0, 1_999, 2_000, 3_999, 4_000, 4_499];
-    assert!(numbers.iter().all(|number| fixture.find_schedule(&id(&key(*number))).is_none()));
-    new.pop();
+    for taken in ["0000", "in use"] {
+        new.push(NewSchedule { id: id(taken), ..new_schedule("other", None) });
+        let answer = fixture.no(at(0), Command::UpsertSchedules(new.clone()));
+        assert!(matches!(answer, Rejection::Invalid(_)), "{answer:?}");
+        assert!(numbers.iter().all(|number| fixture.find_schedule(&id(&key(*number))).is_none()));
+        new.pop();
+    }
     let ids = fixture.upsert_ids(at(1), new);
     assert_eq!(ids.len(), 4_500);
     assert!(numbers.iter().all(|number| fixture.schedule(&id(&key(*number))).key == text(&key(*number))));
@@ -212,7 +215,7 @@ fn many_new_ones_leave_those_that_exist_in_their_places(fixture: &Fixture<'_>) {
     let early = fixture.fire(at(59), &changed, at(60), Admission::Claim);
     let mut new: Vec<_> = (0..1_400)
         .map(|number| NewSchedule {
-            id: ScheduleId::from(format!("sch_again_{number}")),
+            id: ScheduleId::from(format!("sch_again_{number:04}")),
             ..new_schedule(&key(number), Some(at(60)))
         })
         .collect();
@@ -231,19 +234,19 @@ fn many_new_ones_leave_those_that_exist_in_their_places(fixture: &Fixture<'_>) {
 }
 
 fn of_two_with_one_key_the_last_counts_however_many_there_are(fixture: &Fixture<'_>) {
-    for (prefix, count) in [("few", 40), ("many", 1_400)] {
+    for (prefix, count, end) in [("few", 40, "0"), ("many", 1_400, "0"), ("more", 1_400, "~")] {
         let key = |number: i32| format!("{prefix}{number:04}");
         let mut new: Vec<_> = (0..count).map(|number| new_schedule(&key(number), None)).collect();
-        // Its id sorts before that of the one which it replaces.
-        let id_before = id(&format!("{prefix}0"));
+        // Its id sorts before that of the one which it replaces, or after all others.
+        let other_id = id(&format!("{prefix}{end}"));
         new.push(NewSchedule {
-            id: id_before.clone(),
+            id: other_id.clone(),
             input: Some(text("1")),
             ..new_schedule(&key(20), None)
         });
         fixture.ok(at(0), Command::UpsertSchedules(new));
         assert_eq!(fixture.schedule(&id(&key(20))).input, Some(text("1")));
-        assert_eq!(fixture.find_schedule(&id_before), None, "the first one gave it its id");
+        assert_eq!(fixture.find_schedule(&other_id), None, "the first one gave it its id");
     }
 }
 
