@@ -29,6 +29,7 @@ pub(in crate::store) mod read_set;
 mod rows;
 mod schedules;
 pub(in crate::store) mod transitions;
+mod upserts;
 
 pub(in crate::store) use rows::Tables;
 #[cfg(feature = "postgres")]
