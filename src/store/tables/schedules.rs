@@ -191,11 +191,11 @@ impl Tables {
         self.check_calendars_of(new)?;
         let mut absent: Vec<&NewSchedule> =
             new.iter().filter(|new| self.schedule_with_key(new).is_none()).collect();
-        let ids_differ = absent.is_sorted_by(|a, b| a.id < b.id);
+        let ids_ascend = absent.is_sorted_by(|a, b| a.id < b.id);
         absent.sort_by(|a, b| a.unique_key().cmp(&b.unique_key()));
         let keys_differ = absent.is_sorted_by(|a, b| a.unique_key() < b.unique_key());
-        // The second of two with one key changes what the first creates.
-        if !ids_differ || !keys_differ || absent.iter().any(|new| self.schedules.contains_key(&new.id)) {
+        // A request gives ascending ids. The second of two with one key changes what the first creates.
+        if !ids_ascend || !keys_differ || absent.iter().any(|new| self.schedules.contains_key(&new.id)) {
             return Ok((self.upsert_schedules(new, now)?, Vec::new()));
         }
         let mut upserted = Vec::with_capacity(new.len());
