@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -34,6 +36,7 @@ def run_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(module, "LOGS", tmp_path / "logs")
     monkeypatch.setattr(module, "BYTECODE", tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     monkeypatch.delenv("PYTEST", raising=False)
@@ -41,6 +44,9 @@ def run_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ModuleType:
 
 
 Play = Callable[..., tuple[bool, list[str], str]]
+
+# Where a run of pytest has its tests write.
+FOLDER = re.compile(r" --basetemp=(\S+)")
 
 
 @pytest.fixture
@@ -61,7 +67,7 @@ def play(
         monkeypatch.setattr(sys, "argv", ["run-tests", *arguments])
         with pytest.raises(SystemExit) as ended:
             run_tests.main()
-        started = sorted(calls.read_text().splitlines())
+        started = sorted(FOLDER.sub("", line) for line in calls.read_text().splitlines())
         return bool(ended.value.code), started, capsys.readouterr().out
 
     return act  # type: ignore[return-value]
@@ -92,6 +98,20 @@ def test_the_tests_are_compiled_once_and_not_by_each_worker(
     monkeypatch.setenv("PYTEST", "tests/unit")
     _, started, _ = play("sqlite")
     assert started[2:] == ["python -m pytest -q tests/unit"]
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_each_run_has_its_own_folder_which_is_kept_if_a_test_fails(
+    play: Play, tmp_path: Path, code: int
+) -> None:
+    writes = (
+        f'for a in "$@"; do case "$a" in --basetemp=*) mkdir "${{a#*=}}" ;; esac; done; exit {code}'
+    )
+    has_failed, _, _ = play("sqlite", "postgres", python=writes)
+    assert has_failed == bool(code)
+    folders = {Path(name) for name in FOLDER.findall((tmp_path / "calls").read_text())}
+    assert len(folders) == 2
+    assert {folder.exists() for folder in folders} == {bool(code)}
 
 
 def test_one_failure_of_three_is_a_failure(play: Play) -> None:
