@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 import queue
@@ -17,6 +18,7 @@ import sentry_sdk
 import polos
 import polos.sentry
 from polos import InvalidArgumentError, Schedule, schedules, workflow
+from polos._runtime.start_reports import StartReports
 from polos.sentry import monitor_config, monitor_slug
 from polos.testing import clock
 
@@ -89,17 +91,27 @@ async def test_a_run_is_reported_at_its_start_and_at_its_end(service: Service) -
     assert service.requests.empty()
 
 
-async def test_an_end_waits_for_its_start(service: Service) -> None:
+async def test_an_end_waits_for_its_start(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @workflow
     async def job() -> int:
         return 1
 
+    waits, wait = asyncio.Event(), StartReports.wait
+
+    async def note_wait(starts: StartReports, run_id: str) -> None:
+        waits.set()
+        await wait(starts, run_id)
+
+    monkeypatch.setattr(StartReports, "wait", note_wait)
     service.answers_starts.clear()
     async with clock(START, middleware=[polos.ping(f"http://{service.host}/check")]) as t:
         # The service is slow. The handler doesn't wait for it, but the report of its end does.
         handle = await job.invoke(t.client)
         assert await handle.result() == 1
         assert service.take()[0] == "/check/start"
+        await asyncio.wait_for(waits.wait(), TIMEOUT)
         assert service.requests.empty()
         service.answers_starts.set()
     assert service.take()[0] == "/check"
