@@ -194,7 +194,8 @@ impl Tables {
         let ids_ascend = absent.is_sorted_by(|a, b| a.id < b.id);
         absent.sort_by(|a, b| a.unique_key().cmp(&b.unique_key()));
         let keys_differ = absent.is_sorted_by(|a, b| a.unique_key() < b.unique_key());
-        // A request gives ascending ids. The second of two with one key changes what the first creates.
+        // A request gives ascending ids. The second of two with one key changes what the first
+        // creates.
         if !ids_ascend || !keys_differ || absent.iter().any(|new| self.schedules.contains_key(&new.id)) {
             return Ok((self.upsert_schedules(new, now)?, Vec::new()));
         }
