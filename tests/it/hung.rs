@@ -73,7 +73,7 @@ fn a_hung_engine_is_abandoned_and_ends_when_its_store_returns() {
     let engine =
         Engine::new(Arc::new(store.clone()), store, NullDispatcher, config, Box::new(|| WorkerId::from("w")));
     let (ended, end) = crossbeam_channel::bounded(1);
-    let on_end = Box::new(move || drop(ended.send(())));
+    let on_end = Box::new(move || ended.send(()).unwrap_or(()));
     let mut driver = Driver::start(engine, clock(), on_end).unwrap();
     hangs.recv_timeout(BUSY_TIMEOUT).unwrap();
     driver.send(Message::Deregister);
@@ -94,7 +94,7 @@ fn a_hung_commit_does_not_block_closing() {
             commands: vec![Command::CreateRun(Box::new(new_run(id)))],
             retries_when_busy: true,
             // A test that has failed receives nothing any more.
-            done: Box::new(move |report| drop(sender.send((name, report.map(|_| ()))))),
+            done: Box::new(move |report| sender.send((name, report.map(|_| ()))).unwrap_or(())),
         });
     };
     submit("run_1");
@@ -138,7 +138,7 @@ fn a_waiter_is_answered_whichever_reads_failed() {
         let (sender, answer) = crossbeam_channel::bounded(1);
         let asking = Arc::clone(&service);
         let wanted = request(json!({"await_run": {"id": id}}));
-        in_time(move || asking.submit(wanted, Box::new(move |reply| drop(sender.send(reply)))));
+        in_time(move || asking.submit(wanted, Box::new(move |reply| sender.send(reply).unwrap_or(()))));
         let cancel = Command::CancelRun { project: PROJECT.into(), run: id.as_str().into() };
         inner.commit(&[cancel], now).unwrap().remove(0).unwrap();
         answer.recv_timeout(BUSY_TIMEOUT).expect("nothing changes any more, and it waits").unwrap();

@@ -22,7 +22,7 @@ fn closing_waits_until_what_was_submitted_is_written() {
         let request = json!({"invoke": {"workflow": "wf", "is_local": true}});
         let answered = answered.clone();
         let request = serde_json::from_value(request).unwrap();
-        database.service.submit(request, Box::new(move |answer| drop(answered.send(answer.is_ok()))));
+        database.service.submit(request, Box::new(move |answer| answered.send(answer.is_ok()).unwrap_or(())));
     }
     let (closed, has_closed) = mpsc::channel();
     std::thread::scope(|scope| {

@@ -18,7 +18,7 @@ fn commits_of_others_are_told_and_own_ones_are_not() {
         (SqliteStore::open(&path, quick()).unwrap(), SqliteStore::open(&path, quick()).unwrap());
     let (ours_does, theirs_does) = (Fixture::on(&ours), Fixture::on(&theirs));
     let (sender, changes) = mpsc::channel();
-    ours.listen(Box::new(move || drop(sender.send(())))).unwrap();
+    ours.listen(Box::new(move || sender.send(()).unwrap_or(()))).unwrap();
     let create = |id: &str| Command::CreateRun(Box::new(new_run(id)));
     for round in 0..3 {
         // For longer than the pause after which a second message would come.
@@ -42,8 +42,8 @@ fn a_second_listener_does_not_replace_the_first() {
         (SqliteStore::open(&path, quick()).unwrap(), SqliteStore::open(&path, quick()).unwrap());
     let (sender, changes) = mpsc::channel();
     let first = sender.clone();
-    ours.listen(Box::new(move || drop(first.send(1)))).unwrap();
-    ours.listen(Box::new(move || drop(sender.send(2)))).unwrap();
+    ours.listen(Box::new(move || first.send(1).unwrap_or(()))).unwrap();
+    ours.listen(Box::new(move || sender.send(2).unwrap_or(()))).unwrap();
     Fixture::on(&theirs);
     assert_eq!(changes.recv_timeout(TIMEOUT).unwrap(), 1);
 }
