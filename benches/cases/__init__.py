@@ -1,6 +1,7 @@
 """The rows, in the order of the report."""
 
 from cases import (
+    backlog,
     core,
     create,
     cron,
@@ -45,6 +46,7 @@ ROWS: tuple[Row, ...] = (
     pg_steady.ROW,
     pg_create.ROW,
     enqueue.ROW,
+    backlog.ROW,
     several.ROW,
     processes.ROW,
     imports.ROW,

