@@ -74,6 +74,19 @@ def service() -> Iterator[Service]:
     started.close()
 
 
+@pytest.fixture
+def an_end_waits(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set once the report of an end waits for that of its start."""
+    waits, wait = asyncio.Event(), StartReports.wait
+
+    async def note_wait(starts: StartReports, run_id: str) -> None:
+        waits.set()
+        await wait(starts, run_id)
+
+    monkeypatch.setattr(StartReports, "wait", note_wait)
+    return waits
+
+
 # --- ping ------------------------------------------------------------------------------------
 
 
@@ -91,27 +104,18 @@ async def test_a_run_is_reported_at_its_start_and_at_its_end(service: Service) -
     assert service.requests.empty()
 
 
-async def test_an_end_waits_for_its_start(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_end_waits_for_its_start(service: Service, an_end_waits: asyncio.Event) -> None:
     @workflow
     async def job() -> int:
         return 1
 
-    waits, wait = asyncio.Event(), StartReports.wait
-
-    async def note_wait(starts: StartReports, run_id: str) -> None:
-        waits.set()
-        await wait(starts, run_id)
-
-    monkeypatch.setattr(StartReports, "wait", note_wait)
     service.answers_starts.clear()
     async with clock(START, middleware=[polos.ping(f"http://{service.host}/check")]) as t:
         # The service is slow. The handler doesn't wait for it, but the report of its end does.
         handle = await job.invoke(t.client)
         assert await handle.result() == 1
         assert service.take()[0] == "/check/start"
-        await asyncio.wait_for(waits.wait(), TIMEOUT)
+        await asyncio.wait_for(an_end_waits.wait(), TIMEOUT)
         assert service.requests.empty()
         service.answers_starts.set()
     assert service.take()[0] == "/check"
@@ -245,6 +249,25 @@ async def test_check_ins_are_made_of_cron_and_time_zone(sentry: Service) -> None
     }
     assert (ended["monitor_slug"], ended["status"]) == ("digest", "ok")
     assert ended["check_in_id"] == begun["check_in_id"]
+
+
+async def test_a_check_in_ends_after_it_has_begun(
+    sentry: Service, an_end_waits: asyncio.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @workflow(id="brief", schedule="0 9 * * *")
+    async def brief() -> None:
+        pass
+
+    get = schedules.get
+
+    async def get_late(*args: Any) -> Schedule:
+        await asyncio.wait_for(an_end_waits.wait(), TIMEOUT)
+        return await get(*args)
+
+    monkeypatch.setattr(schedules, "get", get_late)
+    async with clock(START, middleware=[polos.sentry.Checkins()]) as t:
+        await t.advance(hours=1)
+    assert [found["status"] for found in checkins(sentry, 2)] == ["in_progress", "ok"]
 
 
 async def test_a_failure_is_an_error_and_a_run_without_a_slot_is_nothing(sentry: Service) -> None:
