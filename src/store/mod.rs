@@ -252,7 +252,8 @@ pub trait StoreReads: Send + Sync + 'static {
     /// One run.
     fn run(&self, project: &str, id: &RunId) -> Result<Option<Run>, StoreError>;
 
-    /// Runs that match the filter, ordered by creation, newest first, then by id, descending.
+    /// Runs that match the filter, newest first. Of the runs of one time of creation, the one that
+    /// was created last comes first.
     fn runs(&self, project: &str, filter: &RunFilter, page: &Page) -> Result<Vec<Run>, StoreError>;
 
     /// Runs of the workflow with idempotency keys between two texts, both exclusive, ordered by
@@ -282,8 +283,8 @@ pub trait StoreReads: Send + Sync + 'static {
     /// whether or not the runs found are stuck.
     fn waiting_parents(&self, project: &str, page: &Page) -> Result<Vec<WaitingParent>, StoreError>;
 
-    /// Unfinished runs whose executions were interrupted, or that wait with a note. Ordered by
-    /// creation, newest first, then by id, descending.
+    /// Unfinished runs whose executions were interrupted, or that wait with a note, in the order of
+    /// [`Self::runs`].
     fn remarkable_runs(&self, project: &str, limit: usize) -> Result<Vec<Run>, StoreError>;
 
     /// Recorded steps of a run, in the order in which each was first recorded.

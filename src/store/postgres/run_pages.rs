@@ -51,12 +51,12 @@ pub(super) fn runs_page<'a>(
         // A schedule has few runs: find them first, then sort.
         format!(
             "SELECT {RUN_COLUMNS} FROM (SELECT * FROM @run r WHERE {conditions} OFFSET 0) r \
-             ORDER BY {leading_order}r.created_at DESC, r.id DESC LIMIT ${limit}"
+             ORDER BY {leading_order}r.created_at DESC, r.no DESC LIMIT ${limit}"
         )
     } else {
         let mut sources = vec![format!(
-            "(SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} AND {IS_LISTED} \
-             ORDER BY {leading_order}r.created_at DESC, r.id DESC LIMIT ${limit})"
+            "(SELECT r.no, r.created_at FROM @run r WHERE {conditions} AND {IS_LISTED} \
+             ORDER BY {leading_order}r.created_at DESC, r.no DESC LIMIT ${limit})"
         )];
         if includes_running(filter) {
             sources.push(newest_running(&conditions, limit));
@@ -74,11 +74,11 @@ fn includes_running(filter: &RunFilter) -> bool {
     filter.states.is_empty() || filter.states.contains(&RunState::Running)
 }
 
-/// The newest runs of sources that each have `no`, `created_at`, and `id`.
+/// The newest runs of sources that each have `no` and `created_at`.
 fn newest_of(sources: &[String], limit: usize) -> String {
     format!(
         "SELECT {RUN_COLUMNS} FROM ({}) h JOIN @run r ON r.no = h.no \
-         ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}",
+         ORDER BY h.created_at DESC, h.no DESC LIMIT ${limit}",
         sources.join(" UNION ALL ")
     )
 }
@@ -87,9 +87,9 @@ fn newest_of(sources: &[String], limit: usize) -> String {
 /// permits.
 fn newest_running(conditions: &str, limit: usize) -> String {
     format!(
-        "(SELECT h.* FROM @worker w CROSS JOIN LATERAL (SELECT r.no, r.created_at, r.id FROM @run r \
+        "(SELECT h.* FROM @worker w CROSS JOIN LATERAL (SELECT r.no, r.created_at FROM @run r \
          WHERE {conditions} AND r.state = 'running' AND r.worker = w.id \
-         ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}) h)"
+         ORDER BY r.created_at DESC, r.no DESC LIMIT ${limit}) h)"
     )
 }
 
@@ -121,7 +121,7 @@ fn conditions<'a>(
     if let Some(after) = &page.after {
         let after = args.text(after);
         conditions.push(format!(
-            "({lead}r.created_at, r.id) < (SELECT {lead_value}p.created_at, p.id FROM @run p \
+            "({lead}r.created_at, r.no) < (SELECT {lead_value}p.created_at, p.no FROM @run p \
              WHERE p.id = ${after} AND p.project = ${project})"
         ));
     }
@@ -145,7 +145,7 @@ fn conditions<'a>(
     (conditions.join(" AND "), leading_order)
 }
 
-/// The newest runs in a rare state, in no order: `no`, `created_at`, and `id` of each.
+/// The newest runs in a rare state, in no order: `no` and `created_at` of each.
 fn newest_in_state(
     state: RunState,
     conditions: &str,
@@ -155,8 +155,8 @@ fn newest_in_state(
 ) -> String {
     let newest = |more: &str| {
         format!(
-            "SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} AND r.state = '{}' {more} \
-             ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}",
+            "SELECT r.no, r.created_at FROM @run r WHERE {conditions} AND r.state = '{}' {more} \
+             ORDER BY r.created_at DESC, r.no DESC LIMIT ${limit}",
             state_word(state)
         )
     };
@@ -187,8 +187,8 @@ fn newest_with_key(
 ) -> String {
     let newest = |workflow: &str| {
         format!(
-            "SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} AND r.key = ${key} \
-             AND r.workflow = {workflow} AND {IS_LISTED} ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}"
+            "SELECT r.no, r.created_at FROM @run r WHERE {conditions} AND r.key = ${key} \
+             AND r.workflow = {workflow} AND {IS_LISTED} ORDER BY r.created_at DESC, r.no DESC LIMIT ${limit}"
         )
     };
     if let Some(workflow) = workflow {
@@ -229,7 +229,7 @@ pub(super) fn runs_with_error_page<'a>(
     if let Some(after) = &page.after {
         let after = args.text(after);
         conditions.push(format!(
-            "(r.created_at, r.id) < (SELECT p.created_at, p.id FROM @run p \
+            "(r.created_at, r.no) < (SELECT p.created_at, p.no FROM @run p \
              WHERE p.id = ${after} AND p.project = ${project})"
         ));
     }
@@ -245,10 +245,10 @@ pub(super) fn runs_with_error_page<'a>(
     let conditions = conditions.join(" AND ");
     let sql = format!(
         "SELECT {RUN_COLUMNS} FROM (SELECT h.* FROM unnest(${classes}, ${workflows}) AS w (class, workflow) \
-         CROSS JOIN LATERAL (SELECT r.no, r.created_at, r.id FROM @run r WHERE {conditions} \
+         CROSS JOIN LATERAL (SELECT r.no, r.created_at FROM @run r WHERE {conditions} \
          AND {ERROR_CLASS} = w.class AND r.workflow = w.workflow \
-         ORDER BY r.created_at DESC, r.id DESC LIMIT ${limit}) h) h JOIN @run r ON r.no = h.no \
-         ORDER BY h.created_at DESC, h.id DESC LIMIT ${limit}"
+         ORDER BY r.created_at DESC, r.no DESC LIMIT ${limit}) h) h JOIN @run r ON r.no = h.no \
+         ORDER BY h.created_at DESC, h.no DESC LIMIT ${limit}"
     );
     Statement::Query(RUNS_WITH_ERROR.of(sql), args)
 }

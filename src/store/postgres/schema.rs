@@ -36,6 +36,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { script: include_str!("migrations/0021_slot_counts.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0022_lists_without_held_runs.sql"), oldest: 1 },
     Migration { script: include_str!("migrations/0023_events_by_key.sql"), oldest: 1 },
+    Migration { script: include_str!("migrations/0024_lists_in_order_of_creation.sql"), oldest: 1 },
 ];
 
 struct Migration {
@@ -47,22 +48,41 @@ struct Migration {
 /// Indexes to create before a script. In a database with rows they are built beforehand, while
 /// other processes continue to write.
 const INDEXES: &[Index] = &[
-    // Lists read the runs that workers hold by `run_held`.
-    Index { version: 22, name: "run_listed", of: "@run (project, created_at, id) WHERE state <> 'running'" },
-    Index {
-        version: 22,
-        name: "run_listed_by_workflow",
-        of: "@run (project, workflow, created_at, id) WHERE state <> 'running'",
-    },
-    Index {
-        version: 22,
-        name: "run_listed_by_key",
-        of: "@run (project, key, workflow, created_at, id) WHERE state <> 'running'",
-    },
     Index {
         version: 23,
         name: "event_by_key",
         of: "@event (idempotency_key, name, run) WHERE idempotency_key IS NOT NULL",
+    },
+    // Lists read the runs that workers hold by `run_held`.
+    Index { version: 24, name: "run_newest", of: "@run (project, created_at, no) WHERE state <> 'running'" },
+    Index {
+        version: 24,
+        name: "run_newest_by_workflow",
+        of: "@run (project, workflow, created_at, no) WHERE state <> 'running'",
+    },
+    Index {
+        version: 24,
+        name: "run_newest_by_key",
+        of: "@run (project, key, workflow, created_at, no) WHERE state <> 'running'",
+    },
+    // The few runs that failed, wait, or are queued among millions that succeeded.
+    Index {
+        version: 24,
+        name: "run_newest_by_state",
+        of: "@run (project, state, workflow, created_at, no) WHERE state <> 'succeeded' AND state <> 'running'",
+    },
+    // The class is the first field of the error: `{"type": "module:Name", ...`.
+    Index {
+        version: 24,
+        name: "run_newest_by_error",
+        of: "@run (project, split_part(ltrim(substr(error, 9, 300), ' \"'), '\"', 1), workflow, created_at, no) \
+             WHERE state = 'failed'",
+    },
+    // It is nearly empty.
+    Index {
+        version: 24,
+        name: "run_newest_remarkable",
+        of: "@run (project, created_at, no) WHERE (interruptions > 0 OR note IS NOT NULL) AND finished_at IS NULL",
     },
 ];
 

@@ -42,7 +42,7 @@ impl View<'_> {
                     class,
                     workflow,
                     before.created_at,
-                    before.id,
+                    before.no,
                     since,
                     filter.key,
                     limit_to_sql(count),

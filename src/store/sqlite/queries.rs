@@ -382,20 +382,20 @@ statements! {
     /// (`run_remarkable`)
     REMARKABLE_RUNS = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.project = ?1 \
         AND (interruptions > 0 OR note IS NOT NULL) AND finished_at IS NULL \
-        ORDER BY r.created_at DESC, r.id DESC LIMIT ?2");
+        ORDER BY r.created_at DESC, r.no DESC LIMIT ?2");
     /// When a run was created. (unique id)
     CREATED_AT = "SELECT created_at FROM run WHERE id = ?1";
     /// Its place in the list of runs. (unique id)
-    PLACE_OF_RUN = "SELECT created_at FROM run WHERE id = ?1 AND project = ?2";
+    PLACE_OF_RUN = "SELECT created_at, no FROM run WHERE id = ?1 AND project = ?2";
     /// The first workflow, by name, that has runs. (`run_by_workflow`, covering)
     FIRST_WORKFLOW = "SELECT workflow FROM run WHERE project = ?1 ORDER BY workflow LIMIT 1";
     /// The next workflow, by name, that has runs. (`run_by_workflow`, covering)
     NEXT_WORKFLOW = "SELECT workflow FROM run WHERE project = ?1 AND workflow > ?2 ORDER BY workflow LIMIT 1";
     /// Newest runs of one workflow. (`run_by_workflow`)
-    RUN_HEADS = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.project = ?1 AND r.workflow = ?2 \
-        AND r.created_at <= ?3 AND r.created_at >= ?5 AND (r.created_at < ?3 OR r.id < ?4) \
+    RUN_HEADS = "SELECT r.created_at, r.no FROM run r WHERE r.project = ?1 AND r.workflow = ?2 \
+        AND r.created_at <= ?3 AND r.created_at >= ?5 AND (r.created_at < ?3 OR r.no < ?4) \
         AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
-        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+        ORDER BY r.created_at DESC, r.no DESC LIMIT ?8 OFFSET ?9";
     /// The first workflow, by name, that has runs with a key. (`run_by_key`, covering)
     FIRST_WITH_KEY = "SELECT workflow FROM run INDEXED BY run_by_key WHERE project = ?1 AND key = ?2 \
         ORDER BY workflow LIMIT 1";
@@ -403,10 +403,10 @@ statements! {
     NEXT_WITH_KEY = "SELECT workflow FROM run INDEXED BY run_by_key WHERE project = ?1 AND key = ?2 \
         AND workflow > ?3 ORDER BY workflow LIMIT 1";
     /// Newest runs of one workflow with a key. (`run_by_key`)
-    RUN_HEADS_WITH_KEY = "SELECT r.created_at, r.id, r.no FROM run r INDEXED BY run_by_key WHERE r.project = ?1 \
+    RUN_HEADS_WITH_KEY = "SELECT r.created_at, r.no FROM run r INDEXED BY run_by_key WHERE r.project = ?1 \
         AND r.key = ?2 AND r.workflow = ?3 AND r.created_at <= ?4 AND r.created_at >= ?6 \
-        AND (r.created_at < ?4 OR r.id < ?5) AND (?7 = '' OR instr(?7, r.state) > 0) \
-        AND (?8 IS NULL OR r.schedule_id = ?8) ORDER BY r.created_at DESC, r.id DESC LIMIT ?9 OFFSET ?10";
+        AND (r.created_at < ?4 OR r.no < ?5) AND (?7 = '' OR instr(?7, r.state) > 0) \
+        AND (?8 IS NULL OR r.schedule_id = ?8) ORDER BY r.created_at DESC, r.no DESC LIMIT ?9 OFFSET ?10";
     /// How many runs have a key, up to a bound. (`run_by_key`, covering)
     COUNT_BY_KEY = "SELECT count(*) FROM (SELECT 1 FROM run INDEXED BY run_by_key WHERE project = ?1 AND key = ?2 \
         LIMIT ?3)";
@@ -423,11 +423,11 @@ statements! {
     NEXT_IN_STATE = "SELECT workflow FROM run WHERE project = ?1 AND state = ?2 AND workflow > ?3 \
         AND state <> 'succeeded' AND state <> 'running' ORDER BY workflow LIMIT 1";
     /// Newest runs of one workflow in one state. (`run_by_state`)
-    RUN_HEADS_IN_STATE = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.project = ?1 AND r.state = ?2 \
+    RUN_HEADS_IN_STATE = "SELECT r.created_at, r.no FROM run r WHERE r.project = ?1 AND r.state = ?2 \
         AND r.state <> 'succeeded' AND r.state <> 'running' AND r.workflow = ?3 \
-        AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
+        AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.no < ?5) \
         AND (?7 IS NULL OR r.key = ?7) AND (?10 IS NULL OR r.schedule_id = ?10) \
-        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+        ORDER BY r.created_at DESC, r.no DESC LIMIT ?8 OFFSET ?9";
     /// The next error class, by name, with which runs have failed. (`run_by_error`)
     NEXT_ERROR_CLASS = concat!("SELECT ", error_class!(), " AS class FROM run r INDEXED BY run_by_error \
         WHERE r.project = ?1 AND r.state = 'failed' AND ", error_class!(), " > ?2 ORDER BY class LIMIT 1");
@@ -436,17 +436,17 @@ statements! {
     NEXT_WITH_ERROR = concat!("SELECT r.workflow FROM run r INDEXED BY run_by_error WHERE r.project = ?1 \
         AND r.state = 'failed' AND ", error_class!(), " = ?2 AND r.workflow > ?3 ORDER BY r.workflow LIMIT 1");
     /// Newest runs of one workflow that have failed with an error of a class. (`run_by_error`)
-    RUN_HEADS_WITH_ERROR = concat!("SELECT r.created_at, r.id, r.no FROM run r INDEXED BY run_by_error \
+    RUN_HEADS_WITH_ERROR = concat!("SELECT r.created_at, r.no FROM run r INDEXED BY run_by_error \
         WHERE r.project = ?1 AND r.state = 'failed' AND ", error_class!(), " = ?2 AND r.workflow = ?3 \
-        AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
+        AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.no < ?5) \
         AND (?7 IS NULL OR r.key = ?7) AND (?10 IS NULL OR r.schedule_id = ?10) \
-        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9");
+        ORDER BY r.created_at DESC, r.no DESC LIMIT ?8 OFFSET ?9");
     /// Newest runs that one worker holds. (`run_held`)
-    RUN_HEADS_HELD = "SELECT r.created_at, r.id, r.no FROM run r WHERE r.worker = ?2 AND r.state = 'running' \
+    RUN_HEADS_HELD = "SELECT r.created_at, r.no FROM run r WHERE r.worker = ?2 AND r.state = 'running' \
         AND r.project = ?1 AND (?3 IS NULL OR r.workflow = ?3) \
-        AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.id < ?5) \
+        AND r.created_at <= ?4 AND r.created_at >= ?6 AND (r.created_at < ?4 OR r.no < ?5) \
         AND (?7 IS NULL OR r.key = ?7) AND (?10 IS NULL OR r.schedule_id = ?10) \
-        ORDER BY r.created_at DESC, r.id DESC LIMIT ?8 OFFSET ?9";
+        ORDER BY r.created_at DESC, r.no DESC LIMIT ?8 OFFSET ?9";
     /// Runs that wait for a child run, each with whether no child is unfinished.
     /// (`run_waits_for_child`, `run_by_parent`)
     WAITING_PARENTS = "SELECT r.id, NOT EXISTS (SELECT 1 FROM run c WHERE c.parent = r.id AND c.finished_at IS NULL) \
@@ -462,9 +462,9 @@ statements! {
     RUNS_OF_SCHEDULE = concat!("SELECT ", run_columns!(), " FROM run r WHERE r.no IN ( \
         SELECT no FROM run WHERE id >= ?10 AND id < ?11 AND +schedule_id = ?2 AND is_slot = 1 \
         UNION ALL SELECT no FROM run WHERE schedule_id = ?2 AND is_slot = 0) \
-        AND +r.project = ?1 AND (r.created_at < ?3 OR r.created_at = ?3 AND r.id < ?4) AND r.created_at >= ?5 \
+        AND +r.project = ?1 AND (r.created_at < ?3 OR r.created_at = ?3 AND r.no < ?4) AND r.created_at >= ?5 \
         AND (?6 IS NULL OR r.key = ?6) AND (?7 = '' OR instr(?7, r.state) > 0) \
-        AND (?9 IS NULL OR r.workflow = ?9) ORDER BY r.created_at DESC, r.id DESC LIMIT ?8");
+        AND (?9 IS NULL OR r.workflow = ?9) ORDER BY r.created_at DESC, r.no DESC LIMIT ?8");
     /// Slots of a schedule that made a run, newest first. (unique id)
     HISTORY_RUNS = "SELECT slot, no, state, id, started_at, worker, interruptions FROM run WHERE id >= ?5 AND id < ?6 \
         AND +schedule_id = ?1 AND is_slot = 1 AND slot < ?2 AND slot >= ?3 AND +project = ?4 \

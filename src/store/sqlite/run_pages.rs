@@ -3,12 +3,12 @@
 
 use super::k_merge::merge;
 use super::queries;
-use super::read::{LAST, View};
+use super::read::View;
 use super::rows::{Columns, limit_to_sql};
 use super::run_id_range::ids;
 use crate::calendar::Timestamp;
 use crate::model::text::state_word;
-use crate::model::{Run, RunId, RunState, ScheduleId};
+use crate::model::{Run, RunState, ScheduleId};
 use crate::store::query::MANY_RUNS;
 use crate::store::row_reader::RowReader;
 use crate::store::{Page, RunFilter};
@@ -37,31 +37,32 @@ enum Source {
     HeldBy(Arc<str>),
 }
 
-/// The place after which a page begins: instant of creation and id of the last run before it.
+/// The place after which a page begins: that of the last run before it.
 #[derive(Copy, Clone)]
-pub(super) struct Cursor<'p> {
+pub(super) struct Cursor {
     pub created_at: i64,
-    pub id: &'p dyn ToSql,
+    pub no: i64,
 }
 
 /// A page to read: the parameters that all access paths share.
 struct RunPage<'p> {
     project: &'p str,
     filter: &'p RunFilter,
-    before: Cursor<'p>,
+    before: Cursor,
     since: i64,
     /// The words of the states; no state's word is part of another's.
     states: String,
     limit: usize,
 }
 
-/// The order of runs on a page: newest first, then by id.
-type RunOrder = Reverse<(Timestamp, RunId)>;
+/// The order of runs on a page: newest first, by time of creation and then by number.
+type RunOrder = Reverse<(Timestamp, i64)>;
 
 /// Reads the place of a run in the order, and the run's number.
 pub(super) fn run_head(row: &Row<'_>) -> Result<(RunOrder, i64)> {
     let mut columns = Columns::of(row);
-    Ok((Reverse((columns.time()?, columns.run_id()?)), columns.int()?))
+    let (created_at, no) = (columns.time()?, columns.int()?);
+    Ok((Reverse((created_at, no)), no))
 }
 
 impl View<'_> {
@@ -90,7 +91,7 @@ impl View<'_> {
                 page.project,
                 schedule,
                 page.before.created_at,
-                page.before.id,
+                page.before.no,
                 page.since,
                 page.filter.key,
                 page.states,
@@ -117,7 +118,7 @@ impl View<'_> {
                     key,
                     workflows[source],
                     page.before.created_at,
-                    page.before.id,
+                    page.before.no,
                     page.since,
                     page.states,
                     page.filter.schedule,
@@ -144,7 +145,7 @@ impl View<'_> {
                     value,
                     workflow,
                     page.before.created_at,
-                    page.before.id,
+                    page.before.no,
                     page.since,
                     page.filter.key,
                     limit_to_sql(count),
@@ -169,7 +170,7 @@ impl View<'_> {
                     page.project,
                     workflows[source],
                     page.before.created_at,
-                    page.before.id,
+                    page.before.no,
                     page.since,
                     page.filter.key,
                     page.states,
@@ -183,14 +184,12 @@ impl View<'_> {
     }
 
     /// Where the page begins. `None` if the run that the last page ended with has been pruned.
-    pub(super) fn cursor<'p>(&mut self, project: &str, page: &'p Page) -> Result<Option<Cursor<'p>>> {
+    pub(super) fn cursor(&mut self, project: &str, page: &Page) -> Result<Option<Cursor>> {
         let Some(after) = &page.after else {
-            return Ok(Some(Cursor { created_at: i64::MAX, id: &LAST }));
+            return Ok(Some(Cursor { created_at: i64::MAX, no: i64::MAX }));
         };
-        let read = |row: &Row<'_>| row.get(0);
-        let created_at: Option<i64> =
-            self.session.one(queries::PLACE_OF_RUN, params![after, project], read)?;
-        Ok(created_at.map(|created_at| Cursor { created_at, id: after }))
+        let read = |row: &Row<'_>| Ok(Cursor { created_at: row.get(0)?, no: row.get(1)? });
+        self.session.one(queries::PLACE_OF_RUN, params![after, project], read)
     }
 
     /// Chooses how to find the runs that match a filter: by their key if few runs have it or no

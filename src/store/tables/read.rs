@@ -245,14 +245,14 @@ impl Tables {
         let until = match &page.after {
             None => Bound::Unbounded,
             Some(after) => match self.run(project, &RunId::from(after.as_str())) {
-                Some(row) => Bound::Excluded((row.run.created_at, row.run.id.clone())),
+                Some(row) => Bound::Excluded((row.run.created_at, row.no)),
                 None => return Vec::new(),
             },
         };
         created
             .range((Bound::Unbounded, until))
             .rev()
-            .take_while(|(at, _)| filter.since.is_none_or(|since| *at >= since))
+            .take_while(|((at, _), _)| filter.since.is_none_or(|since| *at >= since))
             .map(|(_, id)| &self.runs[id].run)
             .filter(|run| {
                 filter.workflow.as_ref().is_none_or(|workflow| *workflow == run.workflow)

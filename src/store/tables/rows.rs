@@ -158,7 +158,7 @@ pub(in crate::store) struct Tables {
     pub debounced: Pairs<BTreeMap<Arc<str>, RunId>>,
     /// By the newest debounced call.
     pub by_debounce_call: BTreeMap<RunId, RunId>,
-    pub created: BTreeMap<Arc<str>, BTreeSet<(Timestamp, RunId)>>,
+    pub created: BTreeMap<Arc<str>, Ordered<Timestamp>>,
     pub finished: BTreeMap<Arc<str>, Ordered<Timestamp>>,
 
     pub steps: BTreeMap<RunId, Steps>,
@@ -322,7 +322,10 @@ impl Tables {
         if let Some(key) = &run.idempotency_key {
             self.by_idempotency_key.slot(&run.project, &run.workflow).insert(Arc::clone(key), run.id.clone());
         }
-        self.created.entry(Arc::clone(&run.project)).or_default().insert((run.created_at, run.id.clone()));
+        self.created
+            .entry(Arc::clone(&run.project))
+            .or_default()
+            .insert((run.created_at, row.no), run.id.clone());
         self.index_run(&row);
         self.touch(|touched| _ = touched.runs.insert(row.run.id.clone()));
         self.runs.insert(row.run.id.clone(), row);
@@ -357,7 +360,7 @@ impl Tables {
         if let Some(key) = &run.idempotency_key {
             self.by_idempotency_key.slot(&run.project, &run.workflow).remove(key);
         }
-        drop_entry!(self.created, &run.project, &(run.created_at, id.clone()));
+        drop_entry!(self.created, &run.project, &(run.created_at, row.no));
         self.steps.remove(id);
         for event in self.events.remove(id).into_iter().flat_map(BTreeMap::into_values) {
             if let Some(key) = &event.idempotency_key {

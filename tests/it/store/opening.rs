@@ -221,7 +221,7 @@ fn a_file_of_the_release_before_is_brought_up_to_date_while_that_release_works_o
     insert.execute(("run_after", PROJECT)).unwrap();
     let queued = RunFilter { states: vec![RunState::Queued], ..RunFilter::default() };
     let found = store.runs(PROJECT, &queued, &everything()).unwrap();
-    assert_eq!(found.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run_before", "run_after"]);
+    assert_eq!(found.iter().map(|run| run.id.as_str()).collect::<Vec<_>>(), ["run_after", "run_before"]);
     let project_stats = store.project_stats(PROJECT, at(0), 10).unwrap();
     assert_eq!(project_stats.schedules[..2], [(ScheduleStatus::Active, 3), (ScheduleStatus::Paused, 1)]);
 }

@@ -3,6 +3,7 @@
 use super::fixture::{PROJECT, everything};
 use super::rows_read::Administrator;
 use super::server::Server;
+use polos::model::RunState;
 use polos::store::{PostgresOptions, PostgresStore, RunFilter, StoreReads};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
@@ -15,10 +16,12 @@ fn older_database() -> (String, String) {
     let administrator = Administrator::new(&Server::shared().url);
     administrator.execute(&format!(
         "SET search_path = {schema}; UPDATE version SET version = 21;
-         DROP INDEX run_listed, run_listed_by_workflow, run_listed_by_key;
+         DROP INDEX run_newest, run_newest_by_workflow, run_newest_by_key, run_newest_by_state;
          CREATE INDEX run_by_creation ON run (project, created_at, id);
          CREATE INDEX run_by_workflow ON run (project, workflow, created_at, id);
          CREATE INDEX run_by_key ON run (project, key, workflow, created_at, id);
+         CREATE INDEX run_by_state ON run (project, state, workflow, created_at, id)
+             WHERE state <> 'succeeded' AND state <> 'running';
          {}",
         insertion("run_before")
     ));
@@ -43,13 +46,14 @@ fn listed(url: &str, schema: &str) -> Vec<String> {
         ))
     };
     assert_eq!(count("NOT i.indisvalid"), 0);
-    assert_eq!(count("c.relname IN ('run_listed', 'run_listed_by_workflow', 'run_listed_by_key')"), 3);
-    assert_eq!(count("c.relname IN ('run_by_creation', 'run_by_workflow', 'run_by_key')"), 0);
+    assert_eq!(count("c.relname LIKE 'run_newest%'"), 6);
+    assert_eq!(count("c.relname IN ('run_by_creation', 'run_by_workflow', 'run_by_key', 'run_by_state')"), 0);
     let mut ids: Vec<_> = Vec::new();
     for filter in [
         RunFilter::default(),
         RunFilter { workflow: Some("w".into()), ..RunFilter::default() },
         RunFilter { key: Some("global".into()), ..RunFilter::default() },
+        RunFilter { states: vec![RunState::Queued], ..RunFilter::default() },
     ] {
         let runs = store.runs(PROJECT, &filter, &everything()).unwrap();
         ids.push(runs.iter().map(|run| run.id.to_string()).collect::<Vec<_>>());
@@ -66,9 +70,9 @@ fn an_index_whose_creation_was_interrupted_is_created_again() {
     let administrator = Administrator::new(&Server::shared().url);
     administrator.execute(&format!(
         "SET search_path = {schema};
-         CREATE INDEX run_listed_by_key ON run (project, key, workflow, created_at, id)
+         CREATE INDEX run_newest_by_key ON run (project, key, workflow, created_at, no)
              WHERE state <> 'running' AND id <> 'run_before';
-         UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{schema}.run_listed_by_key'::regclass"
+         UPDATE pg_index SET indisvalid = false WHERE indexrelid = '{schema}.run_newest_by_key'::regclass"
     ));
     assert_eq!(listed(&url, &schema), ["run_before"]);
 }

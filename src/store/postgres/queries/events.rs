@@ -27,16 +27,16 @@ statements! {
         FROM @event e WHERE e.idempotency_key = $5 AND e.name = $4 ORDER BY e.run DESC LIMIT $6) e \
         JOIN @run r ON r.no = e.run";
     /// A run that has such an event, of the newest ones of a workflow and key that are not running.
-    /// (`run_listed_by_key`, `event_by_key` or `event_pkey`)
+    /// (`run_newest_by_key`, `event_by_key` or `event_pkey`)
     RUN_OF_KEY_WITH_EVENT = "SELECT r.id FROM (SELECT r.no, r.id FROM @run r WHERE r.project = $1 \
-        AND r.workflow = $2 AND r.key = $3 AND r.state <> 'running' ORDER BY r.created_at DESC, r.id DESC \
+        AND r.workflow = $2 AND r.key = $3 AND r.state <> 'running' ORDER BY r.created_at DESC, r.no DESC \
         LIMIT $6) r WHERE (SELECT true FROM @event e WHERE e.run = r.no AND e.name = $4 \
         AND e.idempotency_key = $5) LIMIT 1";
     /// Locks events, in the given order. (no table)
     LOCK_EVENTS = "SELECT CAST(pg_advisory_xact_lock(w.event) AS text) FROM unnest($1::bigint[]) AS w (event)";
     /// For several events, the run that has accepted each, as `RUNS_WITH_EVENT` and
     /// `RUN_OF_KEY_WITH_EVENT` find it. (`event_by_key`, `run_pkey`,
-    /// `run_listed_by_key`)
+    /// `run_newest_by_key`)
     ACCEPTED_EVENTS = "SELECT w.project, w.workflow, w.key, w.name, w.idempotency_key, f.id \
         FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[]) \
         AS w (project, workflow, key, name, idempotency_key) CROSS JOIN LATERAL ( \
@@ -46,7 +46,7 @@ statements! {
         AND r.workflow = w.workflow AND r.key = w.key LIMIT 1) UNION ALL \
         (SELECT r.id FROM (SELECT r.no, r.id FROM @run r WHERE r.project = w.project \
         AND r.workflow = w.workflow AND r.key = w.key AND r.state <> 'running' \
-        AND (SELECT count(*) FROM e) >= $6 ORDER BY r.created_at DESC, r.id DESC LIMIT $7) r \
+        AND (SELECT count(*) FROM e) >= $6 ORDER BY r.created_at DESC, r.no DESC LIMIT $7) r \
         WHERE (SELECT true FROM @event e WHERE e.run = r.no AND e.name = w.name \
         AND e.idempotency_key = w.idempotency_key) LIMIT 1) LIMIT 1) f";
     /// Records events. (`run_id_key`)

@@ -238,7 +238,7 @@ statements! {
     /// What the workers of a project declare. (`worker_by_project`)
     DECLARATIONS_OF_WORKERS = "SELECT w.app, w.declares FROM @worker w WHERE w.project = $1 ORDER BY w.id";
     /// A workflow with an unfinished run that counts against a limit. (`workflow_with_rules` or
-    /// `workflow_pkey`, `run_by_state`, `run_under_limit`)
+    /// `workflow_pkey`, `run_newest_by_state`, `run_under_limit`)
     UNFINISHED_UNDER = "SELECT f.id FROM @workflow f WHERE f.project = $1 AND f.limit_name = $2 \
         AND (EXISTS (SELECT r.no FROM @run r WHERE r.project = f.project AND r.workflow = f.id \
         AND r.state IN ('queued', 'waiting', 'buffered') ORDER BY r.created_at LIMIT 1) \
@@ -256,7 +256,7 @@ statements! {
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[]) \
         ON CONFLICT (project, name) DO UPDATE SET declaration = excluded.declaration, \
         set_values = excluded.set_values, taken = excluded.taken, updated_at = excluded.updated_at";
-    /// The unfinished runs of a workflow count against another limit. (`run_by_state`)
+    /// The unfinished runs of a workflow count against another limit. (`run_newest_by_state`)
     FOLLOW_LIMIT = "UPDATE @run SET limit_name = $3 WHERE project = $1 AND workflow = $2 \
         AND state IN ('queued', 'waiting', 'buffered') AND limit_name IS DISTINCT FROM $3";
     /// The same for runs that workers hold. (scan of `run_held`)

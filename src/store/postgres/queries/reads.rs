@@ -133,7 +133,7 @@ macro_rules! next_error_class {
     };
 }
 
-/// The class of a run's error, as the index `run_by_error` has it.
+/// The class of a run's error, as the index `run_newest_by_error` has it.
 pub(in crate::store::postgres) const ERROR_CLASS: &str = error_class!();
 
 composed! {
@@ -141,11 +141,11 @@ composed! {
     /// `schedule_by_key`, `schedule_tag_pkey`, scan of `schedule_pkey` or `schedule_by_id` until
     /// the page is full)
     SCHEDULES_PAGE;
-    /// A page of runs, newest first. (`run_listed`, `run_listed_by_workflow`, `run_by_schedule`,
-    /// `run_listed_by_key`, `run_by_state`, `run_held`, `run_id_key`, `run_pkey`)
+    /// A page of runs, newest first. (`run_newest`, `run_newest_by_workflow`, `run_by_schedule`,
+    /// `run_newest_by_key`, `run_newest_by_state`, `run_held`, `run_id_key`, `run_pkey`)
     RUNS_PAGE;
-    /// A page of the runs that failed with errors of some classes, newest first. (`run_by_error`,
-    /// `run_id_key`, `run_pkey`)
+    /// A page of the runs that failed with errors of some classes, newest first.
+    /// (`run_newest_by_error`, `run_id_key`, `run_pkey`)
     RUNS_WITH_ERROR;
     /// Which of some rows exist. (`worker_pkey`, `schedule_pkey`, `run_id_key`)
     MISSED_ROWS;
@@ -201,7 +201,7 @@ statements! {
     /// How many schedules are in each status, how many runs are in each unfinished state, and how
     /// many schedules are overdue, all up to a bound; and the earliest overdue slot. The columns
     /// are in the order of `ScheduleStatus::ALL` and `RunState::UNFINISHED`. (`schedule_due`,
-    /// `schedule_by_status`, `run_by_state`, `run_held`)
+    /// `schedule_by_status`, `run_newest_by_state`, `run_held`)
     PROJECT_STATS = concat!(
         due_workflows!(), " SELECT ",
         // The order is that of the index that serves it.
@@ -240,11 +240,11 @@ statements! {
     /// One run. (`run_id_key`)
     RUN = concat!("SELECT ", run_columns!(), " FROM @run r WHERE r.id = $1 AND r.project = $2");
     /// Unfinished runs that have a note or interrupted their workers, newest first.
-    /// (`run_remarkable`)
+    /// (`run_newest_remarkable`)
     REMARKABLE_RUNS = concat!(
         "SELECT ", run_columns!(), " FROM @run r WHERE r.project = $1 \
          AND (r.interruptions > 0 OR r.note IS NOT NULL) AND r.finished_at IS NULL \
-         ORDER BY r.created_at DESC, r.id DESC LIMIT $2"
+         ORDER BY r.created_at DESC, r.no DESC LIMIT $2"
     );
     /// How many runs a schedule has, up to a bound, and a key and a workflow of theirs.
     /// (`run_by_schedule`)
@@ -252,13 +252,13 @@ statements! {
         (SELECT r.key, r.workflow FROM @run r WHERE r.schedule_id = $1 \
         ORDER BY r.slot NULLS FIRST, r.no LIMIT $2) c";
     /// How many runs that no worker holds have a key, up to a bound, and a workflow of theirs.
-    /// (`run_listed_by_key`)
+    /// (`run_newest_by_key`)
     COUNT_OF_KEY = "SELECT count(*), min(c.key), min(c.workflow) FROM \
         (SELECT r.key, r.workflow FROM @run r \
         WHERE r.project = $1 AND r.key >= $2 AND r.key <= $2 AND r.state <> 'running' \
-        ORDER BY r.key, r.workflow, r.created_at, r.id LIMIT $3) c";
+        ORDER BY r.key, r.workflow, r.created_at, r.no LIMIT $3) c";
     /// The classes of the errors with which runs failed, each with the workflows of these runs.
-    /// Skips from one pair to the next, however many runs each has. (`run_by_error`)
+    /// Skips from one pair to the next, however many runs each has. (`run_newest_by_error`)
     ERROR_CLASSES = concat!(
         "WITH RECURSIVE w (class, workflow) AS (",
         next_error_class!(concat!(error_class!(), " > ''")),

@@ -33,6 +33,7 @@ cases! {
     runs_are_filtered,
     runs_are_filtered_by_the_class_of_their_error,
     rare_states_are_listed_newest_first_page_by_page,
+    runs_of_one_time_are_listed_in_the_order_of_their_creation,
     runs_that_are_held_are_listed_among_the_others,
     a_page_behind_a_forgotten_run_is_empty,
     history_merges_runs_and_ledger,
@@ -429,6 +430,49 @@ fn runs(fixture: &Fixture<'_>, filter: &RunFilter, page: &Page) -> Vec<String> {
     runs.into_iter().map(|run| run.id.to_string()).collect()
 }
 
+fn runs_of_one_time_are_listed_in_the_order_of_their_creation(fixture: &Fixture<'_>) {
+    let schedule = Some(fixture.put(at(0), new_schedule("k", None)).id);
+    let ids = ["run_d", "run_a", "run_f", "run_c", "run_e", "run_b"];
+    for (id, workflow) in ids.into_iter().zip(["w", "w", "v", "w", "v", "w"]) {
+        let new = NewRun { workflow: text(workflow), key: text("k"), ..new_run(id) };
+        // Two are held, two have failed, and two are queued.
+        let claim_for = (!["run_a", "run_e"].contains(&id)).then(|| fixture.worker.clone());
+        let (origin, schedule_id) = (Origin::Trigger, schedule.clone());
+        let run = fixture.create(at(1), NewRun { claim_for, origin, schedule_id, ..new });
+        if ["run_c", "run_f"].contains(&id) {
+            fixture.end(at(1), &run, failed());
+        }
+    }
+    let filter = RunFilter::default;
+    let (workflow, key) = (Some(text("w")), Some(text("k")));
+    let error = Some(text("ValueError"));
+    let rare = vec![RunState::Failed, RunState::Queued, RunState::Running];
+    for (filter, expected) in [
+        (filter(), "becfad"),
+        (RunFilter { workflow: workflow.clone(), ..filter() }, "bcad"),
+        (RunFilter { key: key.clone(), ..filter() }, "becfad"),
+        (RunFilter { key, workflow, ..filter() }, "bcad"),
+        (RunFilter { schedule, ..filter() }, "becfad"),
+        (RunFilter { states: rare, ..filter() }, "becfad"),
+        (RunFilter { error, ..filter() }, "cf"),
+    ] {
+        assert_eq!(letters(fixture, &filter), expected, "{filter:?}");
+    }
+}
+
+/// The last letters of the ids of all runs, read in pages of two.
+fn letters(fixture: &Fixture<'_>, filter: &RunFilter) -> String {
+    let mut page = Page { limit: 2, after: None };
+    let mut all = Vec::new();
+    loop {
+        let ids = runs(fixture, filter, &page);
+        let Some(last) = ids.last() else { break all.concat() };
+        page.after = Some(last.clone());
+        assert!(all.len() < 99, "pages without end: {all:?}");
+        all.extend(ids.iter().map(|id| id.replace("run_", "")));
+    }
+}
+
 fn runs_that_are_held_are_listed_among_the_others(fixture: &Fixture<'_>) {
     for (id, created, workflow) in
         [("run_a", 1, "w"), ("run_b", 2, "w"), ("run_c", 3, "w"), ("run_d", 4, "v"), ("run_e", 5, "w")]
@@ -441,17 +485,6 @@ fn runs_that_are_held_are_listed_among_the_others(fixture: &Fixture<'_>) {
             fixture.ok(at(created), end(&RunId::from(id), token, succeeded()));
         }
     }
-    let pages = |filter: &RunFilter| {
-        let mut page = Page { limit: 2, after: None };
-        let mut all = Vec::new();
-        loop {
-            let ids = runs(fixture, filter, &page);
-            let Some(last) = ids.last() else { break all.concat() };
-            page.after = Some(last.clone());
-            assert!(all.len() < 99, "pages without end: {all:?}");
-            all.extend(ids.iter().map(|id| id.replace("run_", "")));
-        }
-    };
     let filter = RunFilter::default;
     let (workflow, key) = (Some(text("w")), Some(text("k")));
     let held_or_succeeded = vec![RunState::Running, RunState::Succeeded];
@@ -465,7 +498,7 @@ fn runs_that_are_held_are_listed_among_the_others(fixture: &Fixture<'_>) {
         (RunFilter { states: vec![RunState::Succeeded], ..filter() }, "b"),
         (RunFilter { states: vec![RunState::Running], ..filter() }, "eca"),
     ] {
-        assert_eq!(pages(&filter), expected, "{filter:?}");
+        assert_eq!(letters(fixture, &filter), expected, "{filter:?}");
     }
 }
 
@@ -484,7 +517,7 @@ fn runs_are_listed_newest_first_page_by_page(fixture: &Fixture<'_>) {
         assert!(pages.len() < 9, "pages without end: {pages:?}");
         pages.push(ids);
     }
-    assert_eq!(pages, [vec!["run_b", "run_d"], vec!["run_c", "run_a"], vec!["run_e"]]);
+    assert_eq!(pages, [vec!["run_b", "run_c"], vec!["run_d", "run_a"], vec!["run_e"]]);
     assert!(fixture.store.runs("other", &RunFilter::default(), &everything()).unwrap().is_empty());
 }
 
