@@ -380,7 +380,9 @@ class Workflow(RegisteredWorkflow, Generic[PayloadT, ResultT]):
     async def invoke_many(
         self, client: PolosClient, payloads: Iterable[PayloadT | Invocation[PayloadT]]
     ) -> list[RunHandle[ResultT]]:
-        """Start many runs in one transaction: all or none. The handles have the same order.
+        """Start many runs in one transaction: all or none.
+
+        The handles have the same order, in which workers also claim runs of one time and priority.
 
         :param payloads: the payload of each run, or an :class:`Invocation` for a run with a key, a
             delay, or an idempotency key of its own.

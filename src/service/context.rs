@@ -116,7 +116,8 @@ impl RequestContext {
                 start,
             } => {
                 let invocation = Invocation { payload, idempotency_key, start };
-                let (new, debounce) = runs::invoked(self, &workflow, invocation, parent);
+                let (new, debounce) =
+                    runs::invoked(self, &workflow, invocation, parent, runs::random_number());
                 runs::invoke(self, new, debounce, is_local, &local_workflows)
             }
             Request::InvokeMany { workflow, runs, is_local, local_workflows } => {

@@ -28,17 +28,26 @@ pub(super) fn random_number() -> u64 {
     getrandom::u64().expect("the system gives random numbers")
 }
 
-/// Builds the run that a caller of `invoke`, or a step of another run, asks for.
+/// For the ids of what one call creates. Consecutive ids keep the given order in the store, and are
+/// appended to its indexes.
+pub(super) fn consecutive_numbers() -> impl Iterator<Item = u64> {
+    let first = random_number();
+    (0..).map(move |place| first.wrapping_add(place))
+}
+
+/// Builds the run that a caller of `invoke`, or a step of another run, asks for. `random` is for
+/// its id.
 pub(super) fn invoked(
     context: &RequestContext,
     workflow: &str,
     invocation: Invocation,
     parent: Option<String>,
+    random: u64,
 ) -> (NewRun, Option<Debounce>) {
     let Invocation { payload, idempotency_key, start } = invocation;
     let now = context.now();
     let new = NewRun {
-        id: RunId::new(now, random_number()),
+        id: RunId::new(now, random),
         project: Arc::clone(&context.project),
         workflow: workflow.into(),
         available_at: start.instant(now),
@@ -142,11 +151,11 @@ pub(super) fn invoke_many(
 ) -> Result<NextStep, Error> {
     check_workflow(context, workflow, is_local, local_workflows)?;
     let together = Some(random_number());
-    let command = |invocation| {
-        let (new, debounce) = invoked(context, workflow, invocation, None);
+    let command = |(invocation, random)| {
+        let (new, debounce) = invoked(context, workflow, invocation, None, random);
         starting((NewRun { together, ..new }, debounce))
     };
-    let commands = invocations.into_iter().map(command).collect();
+    let commands = invocations.into_iter().zip(consecutive_numbers()).map(command).collect();
     let finish = |outcomes: Vec<Outcome>| {
         let ids: Result<Vec<_>, Error> = outcomes
             .into_iter()

@@ -4,7 +4,7 @@ use super::calendars;
 use super::context::{NextStep, RequestContext};
 use super::request::Drafts;
 use super::response::{LedgerResponse, ScheduleResponse, spec_or_blank, to_json};
-use super::runs::{only, random_number, shortened};
+use super::runs::{consecutive_numbers, only, shortened};
 use crate::calendar::Timestamp;
 use crate::error::Error;
 use crate::model::schedule::{Tags, stored_tags};
@@ -56,16 +56,14 @@ pub fn new_schedules(
         let first = compiled_spec.first(now);
         specs.push((compiled_spec, first));
     }
-    // Consecutive ids keep the given order in the store.
-    let mut random = random_number();
     drafts
         .schedules
         .into_iter()
-        .map(|draft| {
+        .zip(consecutive_numbers())
+        .map(|(draft, random)| {
             let (compiled_spec, first) = specs.get(draft.spec).ok_or_else(|| {
                 Error::Argument(format!("there is no specification {} among {}", draft.spec, specs.len()))
             })?;
-            random = random.wrapping_add(1);
             Ok(NewSchedule {
                 id: ScheduleId::new(now, random),
                 project: Arc::clone(project),

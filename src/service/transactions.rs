@@ -4,7 +4,7 @@
 use super::context::{NextStep, RequestContext};
 use super::request::Drafts;
 use super::response::to_json;
-use super::runs::{check_workflow, invoked};
+use super::runs::{check_workflow, invoked, random_number};
 use super::schedules::checked;
 use super::starts::Invocation;
 use crate::error::Error;
@@ -27,7 +27,7 @@ pub(super) fn create_run(
     local_workflows: &[String],
 ) -> Result<NextStep, Error> {
     check_workflow(context, workflow, is_local, local_workflows)?;
-    let (new, debounce) = invoked(context, workflow, invocation, None);
+    let (new, debounce) = invoked(context, workflow, invocation, None, random_number());
     if debounce.is_some() {
         return Err(Error::Argument(
             "debounce: a run that waits for more calls can't be shared with a transaction that is still open; \

@@ -158,6 +158,25 @@ async def test_many_runs_start_with_one_call(database: Path | str) -> None:
         assert len(await runs.list(client, limit=None)) == 52
 
 
+async def test_runs_of_one_call_keep_their_order(database: Path | str) -> None:
+    started: list[int] = []
+
+    @workflow(id="note")
+    async def note(ctx: WorkflowContext, number: int) -> None:
+        started.append(number)
+
+    async with PolosClient(database) as client:
+        async with Worker(client):
+            pass  # It registers the workflow.
+        past = datetime(2026, 3, 1, tzinfo=timezone.utc)
+        handles = await note.invoke_many(client, [Invocation(n, at=past) for n in range(30)])
+        listed = [run.id for run in await runs.list(client)]
+        assert listed == [handle.id for handle in reversed(handles)]
+        async with Worker(client, concurrency=1):
+            await asyncio.wait_for(asyncio.gather(*handles), 30)
+    assert started == [*range(30)]
+
+
 async def test_many_runs_are_all_or_none(client: PolosClient) -> None:
     @workflow(id="double")
     async def double(ctx: WorkflowContext, number: int) -> int:
