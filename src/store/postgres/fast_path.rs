@@ -236,7 +236,7 @@ impl<'c> FastPath<'c> {
         format!(
             "created AS (INSERT INTO @run ({NEW_RUN_COLUMNS}) SELECT {NEW_RUN_COLUMNS} \
              FROM ({rows}, generate_subscripts(${id}, 1)) AS w ({NEW_RUN_COLUMNS}, place) \
-             WHERE {without_rules} {worker}ORDER BY place ON CONFLICT (id) DO NOTHING RETURNING id)",
+             WHERE {without_rules} {worker}ORDER BY place RETURNING id)",
             rows = rows(&numbers),
             id = numbers[0],
             without_rules = without_rules("w"),
