@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Generator, Iterable, Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
-from polos._codec.codec import decode, encode
+from polos._codec.codec import decode, to_jsonable
 from polos._core import requests
 from polos._core.blocking import blocking, run_blocking
 from polos._core.instants import aware
@@ -376,7 +375,7 @@ class _Started:
             payload = None if payload is None else found.payload_from(payload)
         if payload is None:
             return None
-        return json.loads(encode(payload, found.payload_type if found else None, name="payload"))
+        return to_jsonable(payload, name="payload")
 
 
 def _idempotency_key(given: str | None) -> str | None:
@@ -551,7 +550,7 @@ async def send(
     if workflow_id is not None:
         check_identifier("workflow", workflow_id)
         check_identifier("key", key)
-    data = encode(payload, limit=EVENT_SIZE_MAX, name="payload").decode()
+    data = to_jsonable(payload, limit=EVENT_SIZE_MAX, name="payload")
     if idempotency_key is not None:
         check_identifier("idempotency_key", idempotency_key)
     elif current_run() is not None:
@@ -562,7 +561,7 @@ async def send(
         workflow=workflow_id,
         key=key,
         name=name,
-        payload=json.loads(data),
+        payload=data,
         idempotency_key=idempotency_key,
     )
     answer = await checked_client(client)._ask(request)

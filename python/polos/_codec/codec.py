@@ -47,7 +47,7 @@ from pydantic_core import from_json, to_json
 from polos._codec.format import DEPTH_MAX, PLAIN_INT_MAX, TAG, Refused, TooLarge
 from polos.exceptions import PayloadTooLargeError, SerializationError
 
-__all__ = ["SIZE_MAX", "decode", "decode_for_display", "encode", "to_jsonable"]
+__all__ = ["SIZE_MAX", "decode", "decode_for_display", "encode", "parsed", "to_jsonable"]
 
 SIZE_MAX = 16 * 1024 * 1024
 """Bytes that one stored value may take as JSON, unless a call says otherwise (16 MiB).
@@ -203,7 +203,15 @@ def to_jsonable(value: Any, *, limit: int = SIZE_MAX, name: str = "input") -> An
 
     Plain values are returned unchanged (as a copy). Raises what :func:`encode` raises.
     """
-    return json.loads(encode(value, limit=limit, name=name))
+    return parsed(encode(value, limit=limit, name=name))
+
+
+def parsed(text: bytes | str) -> Any:
+    """Parse JSON that this process or the core has written."""
+    try:
+        return from_json(text)  # several times as fast as `json.loads`
+    except ValueError:  # nested deeply, or a lone surrogate
+        return json.loads(text)
 
 
 def _plain_size(value: Any, depth: int, limit: int) -> int:
