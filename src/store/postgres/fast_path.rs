@@ -225,6 +225,8 @@ impl<'c> FastPath<'c> {
         )
     }
 
+    /// Creates runs. If one exists, the statement fails, and the general path answers: looking each
+    /// id up first, as `ON CONFLICT` does, would cost every run something.
     fn create_runs<'a>(&'a self, args: &mut Args<'a>) -> String {
         let runs: Vec<_> = self.created.iter().map(|creation| &creation.run).collect();
         let numbers = new_run_args(&runs, args);
